@@ -1,0 +1,3 @@
+from .clip_text_classifier import CLIPTextClassifier
+
+__all__ = ['CLIPTextClassifier']

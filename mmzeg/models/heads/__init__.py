@@ -1,0 +1,3 @@
+from .zegformer_head import ZegFormerHead
+
+__all__ = ['ZegFormerHead']

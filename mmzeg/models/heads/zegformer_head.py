@@ -1,0 +1,234 @@
+"""Class-agnostic grouping (paper section 3.2; reference "The model", steps 2 to 5) and its losses."""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import Conv2d, ConvModule
+from mmdet.models.layers import DetrTransformerDecoder, SinePositionalEncoding
+from mmdet.utils import reduce_mean
+from mmengine.model import BaseModule, caffe2_xavier_init
+from torch import Tensor, nn
+
+from mmzeg.registry import MODELS, TASK_UTILS
+
+
+@MODELS.register_module()
+class ZegFormerHead(BaseModule):
+    """Groups pixels into segments and hands every segment's embedding to the classifier.
+
+    It keeps the contract of an mmseg decode head (``loss``, ``predict``), so it also works in mmseg's own
+    ``EncoderDecoder``, as ZegFormer-seg without calibration.
+
+    Args:
+        in_channels (list[int]): Channels of the four backbone maps, strides 4 to 32. ``mmzeg.ZegFormer`` reads them
+            from the backbone.
+        feat_channels (int): Width of the pixel decoder.
+        out_channels (int): Width of mask features and mask embeddings.
+        num_queries (int): Number Q of segments.
+        pixel_decoder (dict): mmdet's ``PixelDecoder``, ``TransformerEncoderPixelDecoder`` or
+            ``MSDeformAttnPixelDecoder``; channels are filled in.
+        transformer_decoder (dict): Arguments of mmdet's ``DetrTransformerDecoder``.
+        positional_encoding (dict): Arguments of mmdet's ``SinePositionalEncoding``.
+        classifier (dict): ``mmzeg.CLIPTextClassifier``; its ``in_channels`` are filled in.
+        assigner (dict): ``mmzeg.HungarianAssigner``.
+        loss_cls (dict): Classification loss.
+        loss_mask (dict): Focal loss of matched masks.
+        loss_dice (dict): Dice loss of matched masks.
+        no_object_weight (float): Weight of "no object" in ``loss_cls``. Defaults to 0.1.
+        ignore_index (int): Label value that no target covers. Defaults to 255.
+        align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        feat_channels: int,
+        out_channels: int,
+        num_queries: int,
+        pixel_decoder: dict,
+        transformer_decoder: dict,
+        positional_encoding: dict,
+        classifier: dict,
+        assigner: dict,
+        loss_cls: dict,
+        loss_mask: dict,
+        loss_dice: dict,
+        no_object_weight: float = 0.1,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.ignore_index, self.align_corners = ignore_index, align_corners
+        self.no_object_weight = no_object_weight
+        self.pixel_decoder = MODELS.build(
+            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
+        )
+        self.transformer_decoder = DetrTransformerDecoder(**transformer_decoder)
+        embed_dims = self.transformer_decoder.embed_dims
+        # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
+        plain = pixel_decoder['type'].rsplit('.')[-1] == 'PixelDecoder'
+        memory_channels = in_channels[-1] if plain else feat_channels
+        self.decoder_input_proj = (
+            Conv2d(memory_channels, embed_dims, kernel_size=1)
+            if plain or memory_channels != embed_dims
+            else nn.Identity()
+        )
+        self.decoder_pe = SinePositionalEncoding(**positional_encoding)
+        self.query_embed = nn.Embedding(num_queries, embed_dims)
+        self.mask_embed = nn.Sequential(
+            nn.Linear(embed_dims, embed_dims),
+            nn.ReLU(inplace=True),
+            nn.Linear(embed_dims, embed_dims),
+            nn.ReLU(inplace=True),
+            nn.Linear(embed_dims, out_channels),
+        )
+        self.classifier = MODELS.build(dict(classifier, in_channels=embed_dims))
+        self.assigner = TASK_UTILS.build(assigner)
+        self.loss_cls = MODELS.build(loss_cls)
+        self.loss_mask = MODELS.build(loss_mask)
+        self.loss_dice = MODELS.build(loss_dice)
+
+    @property
+    def num_classes(self) -> int:
+        """Number C of classes at test."""
+        return len(self.classifier.vocabulary)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of :meth:`predict`, by mmseg's name."""
+        return self.num_classes
+
+    def init_weights(self) -> None:
+        """Xavier for every convolution and the decoder, as released; mmdet's own pixel decoder misses one level."""
+        super().init_weights()
+        for module in self.pixel_decoder.modules():
+            if isinstance(module, ConvModule):
+                caffe2_xavier_init(module.conv, bias=0)
+        if isinstance(self.decoder_input_proj, Conv2d):
+            caffe2_xavier_init(self.decoder_input_proj, bias=0)
+        for parameter in self.transformer_decoder.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, x: tuple[Tensor, ...], text: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Segments of every decoder layer.
+
+        Args:
+            x (tuple[Tensor]): Backbone maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i).
+            text (Tensor, optional): (C, d) unit text embeddings. Defaults to those of the test vocabulary.
+
+        Returns:
+            tuple[Tensor, Tensor]: Class logits (L, B, Q, C + 1), "no object" last, and mask logits (L, B, Q, h, w) at
+            stride 4; L decoder layers, the last one last.
+        """
+        if text is None:
+            text = self.classifier.text_embeddings(training=False)
+        mask_features, memory = self._decode_pixels(x)
+        batch, _, height, width = memory.shape
+        # The released code masks no padding, neither here nor in the position encoding.
+        position = self.decoder_pe(memory.new_zeros((batch, height, width), dtype=torch.bool))
+        memory = self.decoder_input_proj(memory).flatten(2).transpose(1, 2)
+        position = position.to(memory.dtype).flatten(2).transpose(1, 2)
+        query_pos = self.query_embed.weight[None].expand(batch, -1, -1)
+        segments = self.transformer_decoder(
+            query=torch.zeros_like(query_pos),
+            key=memory,
+            value=memory,
+            query_pos=query_pos,
+            key_pos=position,
+            key_padding_mask=None,
+        )
+        class_logits = self.classifier(segments, text)
+        mask_logits = torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
+        return class_logits, mask_logits
+
+    def _decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Mask features (B, out_channels, H/4, W/4) and the memory (B, c, H/32, W/32) that the queries look at."""
+        height, width = x[0].shape[-2:]
+        shape = (4 * height, 4 * width)
+        metas = [dict(batch_input_shape=shape, img_shape=shape)] * x[0].shape[0]
+        mask_features, memory = self.pixel_decoder(list(x), metas)
+        # MSDeformAttnPixelDecoder returns its levels, the coarsest first.
+        return mask_features, memory[0] if isinstance(memory, (list, tuple)) else memory
+
+    def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
+        """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""
+        class_logits, mask_logits = self(x)
+        size = tuple(4 * side for side in x[0].shape[-2:])
+        masks = F.interpolate(mask_logits[-1], size=size, mode='bilinear', align_corners=False).sigmoid()
+        return torch.einsum('bqc,bqhw->bchw', class_logits[-1].softmax(-1)[..., :-1], masks)
+
+    def loss(self, x: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
+        """Losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``dN.`` for layer N's.
+
+        Args:
+            x (tuple[Tensor]): Backbone maps, see :meth:`forward`.
+            batch_data_samples (list[SegDataSample]): With ``gt_sem_seg`` (1, H, W), values in the training
+                vocabulary's range or ``ignore_index``.
+            train_cfg (dict): Unused; mmseg's contract.
+
+        Raises:
+            ValueError: A label value outside the training vocabulary; names it and the file.
+        """
+        class_logits, mask_logits = self(x, self.classifier.text_embeddings(training=True))
+        targets = [self._targets(sample) for sample in batch_data_samples]
+        matches = [self.match(c, m, targets) for c, m in zip(class_logits, mask_logits, strict=True)]
+        losses = {}
+        last = len(matches) - 1
+        num_masks = sum(len(labels) for labels, _ in targets)
+        num_masks = reduce_mean(class_logits.new_tensor(float(num_masks))).clamp(min=1)
+        for layer, match in enumerate(matches):
+            prefix = '' if layer == last else f'd{layer}.'
+            found = self._layer_loss(class_logits[layer], mask_logits[layer], targets, match, num_masks)
+            losses.update({prefix + name: value for name, value in found.items()})
+        return losses
+
+    def _targets(self, sample) -> tuple[Tensor, Tensor]:
+        """Labels (N,) and binary masks (N, H, W) of the classes present in one image."""
+        label_map = sample.gt_sem_seg.data[0]
+        labels = label_map.unique()
+        labels = labels[labels != self.ignore_index]
+        names = self.classifier.train_vocabulary.names
+        bad = labels[(labels < 0) | (labels >= len(names))]
+        if bad.numel():
+            raise ValueError(
+                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {bad[0].item()} reached the loss, '
+                f'but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
+                'an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
+            )
+        return labels, label_map[None] == labels[:, None, None]
+
+    def match(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> list[tuple[Tensor, Tensor]]:
+        """Query and target indices of every image, for one decoder layer's (B, Q, C + 1) and (B, Q, h, w) logits."""
+        size = mask_logits.shape[-2:]
+        return [
+            self.assigner.assign(
+                c, m, labels, F.interpolate(masks[None].float(), size=size)[0] if len(labels) else masks
+            )
+            for c, m, (labels, masks) in zip(class_logits.detach(), mask_logits.detach(), targets, strict=True)
+        ]
+
+    def _layer_loss(
+        self, class_logits: Tensor, mask_logits: Tensor, targets: list, matches: list, num_masks: Tensor
+    ) -> dict[str, Tensor]:
+        no_object = class_logits.shape[-1] - 1
+        wanted = class_logits.new_full(class_logits.shape[:2], no_object, dtype=torch.long)
+        for image, (queries, indices) in enumerate(matches):
+            wanted[image, queries] = targets[image][0][indices]
+        weights = torch.where(wanted == no_object, self.no_object_weight, 1.0)
+        loss_cls = self.loss_cls(
+            class_logits.flatten(0, 1).float(), wanted.flatten(), weights.flatten(), avg_factor=weights.sum()
+        )
+        chosen = torch.cat([mask_logits[image, queries] for image, (queries, _) in enumerate(matches)])
+        if len(chosen) == 0:
+            # Zero, yet tied to the graph, so that every parameter has a gradient in distributed training.
+            nothing = mask_logits.sum() * 0
+            return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
+        masks = torch.cat([targets[image][1][indices] for image, (_, indices) in enumerate(matches)])
+        chosen = F.interpolate(chosen[None].float(), size=masks.shape[-2:], mode='bilinear', align_corners=False)[0]
+        chosen, masks = chosen.flatten(1), masks.flatten(1).float()
+        return dict(
+            loss_cls=loss_cls,
+            loss_mask=self.loss_mask(chosen, masks, avg_factor=num_masks * masks.shape[1]),
+            loss_dice=self.loss_dice(chosen, masks, avg_factor=num_masks),
+        )

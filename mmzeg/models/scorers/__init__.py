@@ -1,0 +1,3 @@
+from .clip_crop_scorer import CLIPCropScorer
+
+__all__ = ['CLIPCropScorer']

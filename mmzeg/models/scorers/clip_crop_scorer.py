@@ -1,0 +1,107 @@
+"""CLIP's opinion of every segment, from one sub-image a query (reference "Sub-images for CLIP")."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from mmzeg.registry import MODELS
+from mmzeg.vocabulary import Vocabulary
+
+STYLES = ('crop', 'mask', 'cropmask')
+
+
+@MODELS.register_module()
+class CLIPCropScorer:
+    """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows. No trained weight is here.
+
+    Args:
+        clip (dict): ``mmzeg.CLIP``; equal configs share one model.
+        prompts (str | list[str]): Prompt set, or templates, of CLIP's class names.
+        style (str): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask; ``cropmask``: the
+            image times the mask, then the box (published).
+        chunk (int): Sub-images a pass through CLIP; bounds memory. Defaults to 32.
+    """
+
+    def __init__(
+        self,
+        clip: dict,
+        prompts: str | Sequence[str] = 'imagenet_select_clip',
+        style: str = 'cropmask',
+        chunk: int = 32,
+    ) -> None:
+        if style not in STYLES:
+            raise ValueError(f'sub-image style {style!r} is unknown: use one of {", ".join(STYLES)}')
+        if chunk < 1:
+            raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
+        self.clip = MODELS.build(clip)
+        self.prompts, self.style, self.chunk = prompts, style, chunk
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid_size: tuple[int, int]) -> Tensor:
+        """Logits of every segment of one image.
+
+        Args:
+            image (Tensor): (3, H, W) RGB in 0..255, padded.
+            mask_logits (Tensor): (Q, h, w), any resolution.
+            vocabulary (Vocabulary): C classes.
+            valid_size (tuple[int, int]): Height and width of the image within the padding.
+
+        Returns:
+            Tensor: (Q, C) = CLIP's scale x cosine (+ its bias, if it has one).
+        """
+        embeddings = F.normalize(self.embed(image, mask_logits, valid_size), dim=-1)
+        text = self.clip.text_embeddings(vocabulary.names, self.prompts).to(embeddings.device)
+        return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
+
+    def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
+        """(Q, d) image embeddings of the sub-images, not normalised; arguments as in ``__call__``."""
+        image = self.normalize(image, valid_size)
+        masks = binary_masks(mask_logits, image.shape[-2:])
+        return torch.cat([self.clip.encode_image(self.cut(image, part)) for part in masks.split(self.chunk)])
+
+    def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
+        """Give a (3, H, W) image in 0..255 CLIP's mean and deviation; the padding becomes zero afterwards."""
+        mean = 255 * image.new_tensor(self.clip.image_mean)[:, None, None]
+        std = 255 * image.new_tensor(self.clip.image_std)[:, None, None]
+        height, width = valid_size
+        valid = ((image[:, :height, :width] - mean) / std).float()
+        return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
+
+    def cut(self, image: Tensor, masks: Tensor) -> Tensor:
+        """Sub-images (N, 3, h, w) at CLIP's size from a normalised (3, H, W) image and binary (N, H, W) masks."""
+        size = tuple(self.clip.image_size)
+        if self.style == 'mask':
+            small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
+            inside = F.interpolate(masks[:, None].float(), size=size, mode='bilinear', align_corners=False) > 0.5
+            return small * inside
+        boxes = mask_boxes(masks).to(image.dtype)
+        source = image * masks[:, None] if self.style == 'cropmask' else image[None]
+        index = torch.arange(len(masks), device=image.device) if self.style == 'cropmask' else boxes.new_zeros(len(masks))
+        return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
+
+
+def binary_masks(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
+    """(Q, H, W) bool: mask logits (Q, h, w) brought up bilinearly to ``size``, sigmoid above 0.5."""
+    masks = F.interpolate(mask_logits[None].float(), size=tuple(size), mode='bilinear', align_corners=False)[0]
+    return masks.sigmoid() > 0.5
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """(N, 4) first and last column and row (x0, y0, x1, y1) of (N, H, W) masks.
+
+    A box without area, of an empty mask or a line of pixels, is the whole (padded) image (0, 0, W, H), as released.
+    """
+    height, width = masks.shape[-2:]
+    columns, rows = masks.any(1), masks.any(2)
+
+    def first_and_last(hits: Tensor) -> tuple[Tensor, Tensor]:
+        hits = hits.int()
+        return hits.argmax(1), hits.shape[1] - 1 - hits.flip(1).argmax(1)
+
+    (x0, x1), (y0, y1) = first_and_last(columns), first_and_last(rows)
+    boxes = torch.stack([x0, y0, x1, y1], 1)
+    flat = ((x1 - x0) * (y1 - y0) == 0) | ~columns.any(1)
+    return torch.where(flat[:, None], boxes.new_tensor([0, 0, width, height]), boxes)

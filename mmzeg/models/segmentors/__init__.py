@@ -1,0 +1,3 @@
+from .zegformer import ZegFormer
+
+__all__ = ['ZegFormer']
