@@ -1,0 +1,130 @@
+"""One function through which every CLIP is made: hub tag and local file alike."""
+
+import zipfile
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def load_clip(model: str | None, pretrained: str) -> nn.Module:
+    """Make a frozen open_clip model in float32 on the CPU.
+
+    Args:
+        model (str, optional): open_clip's architecture name. None: read from a local file in OpenAI's names.
+        pretrained (str): A local file (safetensors, a state dict, or OpenAI's TorchScript archive) or a hub tag.
+
+    Raises:
+        FileNotFoundError: Neither a file nor a tag of this architecture.
+        ValueError: The file is cut off, is not a CLIP, or is of another architecture.
+    """
+    path = Path(pretrained)
+    if path.is_file():
+        state = read_state(path)
+        clip = _from_openai_names(state, path) if model is None else _make(model, f'{path} for model')
+        _fill(clip, state, path, model)
+    else:
+        tags = open_clip.list_pretrained_tags_by_model(model) if model in open_clip.list_models() else []
+        if pretrained not in tags:
+            raise FileNotFoundError(
+                f'{pretrained}: no such file, nor an open_clip tag of {model} (tags: {", ".join(tags) or "none"})'
+            )
+        try:
+            # OpenAI's weights were trained with QuickGELU, whatever the architecture's name says.
+            quick = pretrained == 'openai'
+            clip = open_clip.create_model(model, pretrained=pretrained, force_quick_gelu=quick)
+        except OSError as error:
+            raise FileNotFoundError(
+                f'{model}:{pretrained} is out of reach ({type(error).__name__}): download it elsewhere and give its '
+                'path as pretrained'
+            ) from error
+    return clip.float().eval().requires_grad_(False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a CLIP file, read without executing pickled code; ValueError where it is none or is cut off."""
+    try:
+        if path.suffix == '.safetensors':
+            state = load_file(path)
+        elif _is_torchscript(path):
+            state = torch.jit.load(path, map_location='cpu').state_dict()
+        else:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path}: cut off, or not a weight file; download it again') from error
+    except Exception as error:  # torch raises pickle.UnpicklingError for what is not a plain state dict
+        raise ValueError(f'{path}: not a plain weight file ({type(error).__name__}); nothing of it was run') from error
+    state = state.get('state_dict', state)
+    return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('constants.pkl') for name in archive.namelist())
+
+
+def _make(model: str, what: str) -> nn.Module:
+    if model not in open_clip.list_models():
+        raise ValueError(f'{what} {model}: open_clip knows no such architecture; see open_clip.list_models()')
+    return open_clip.create_model(model, pretrained=None)
+
+
+def openai_config(state: dict[str, Tensor], path: Path) -> dict:
+    """open_clip's constructor arguments, read from the shapes of weights in OpenAI's names; QuickGELU, as they have.
+
+    Raises:
+        ValueError: The names are not OpenAI's.
+    """
+    needed = ('token_embedding.weight', 'positional_embedding', 'text_projection', 'logit_scale')
+    if any(name not in state for name in needed) or not any(name.startswith('visual.') for name in state):
+        raise ValueError(f'{path}: no CLIP in OpenAI\'s names is in this file; if it is an open_clip one, set model')
+
+    def blocks(prefix: str) -> int:
+        return len({name[len(prefix) :].split('.')[0] for name in state if name.startswith(prefix)})
+
+    if 'visual.proj' in state:
+        width, patch = state['visual.conv1.weight'].shape[0], state['visual.conv1.weight'].shape[-1]
+        grid = round((state['visual.positional_embedding'].shape[0] - 1) ** 0.5)
+        layers = blocks('visual.transformer.resblocks.')
+        vision = dict(layers=layers, width=width, patch_size=patch, head_width=min(64, width), image_size=grid * patch)
+    else:
+        layers = tuple(blocks(f'visual.layer{stage}.') for stage in range(1, 5))
+        grid = round((state['visual.attnpool.positional_embedding'].shape[0] - 1) ** 0.5)
+        vision = dict(layers=layers, width=state['visual.layer1.0.conv1.weight'].shape[0], image_size=grid * 32)
+    context, width = state['positional_embedding'].shape
+    text = dict(
+        context_length=context,
+        vocab_size=state['token_embedding.weight'].shape[0],
+        width=width,
+        heads=max(1, width // 64),
+        layers=blocks('transformer.resblocks.'),
+    )
+    embed_dim = state['text_projection'].shape[1]
+    return dict(embed_dim=embed_dim, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+
+
+def _from_openai_names(state: dict[str, Tensor], path: Path) -> nn.Module:
+    clip = open_clip.CLIP(**openai_config(state, path))
+    open_clip.model.set_model_preprocess_cfg(
+        clip, dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    )
+    return clip
+
+
+def _fill(clip: nn.Module, state: dict[str, Tensor], path: Path, model: str | None) -> None:
+    ours = {name: tensor.shape for name, tensor in clip.state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if name in ours or name.split('.')[0] in ('visual', 'text')}
+    wrong = [name for name, shape in ours.items() if name not in state or state[name].shape != shape]
+    wrong = [name for name in wrong if not name.endswith(('attn_mask', 'num_batches_tracked', 'position_ids'))]
+    if wrong:
+        found = tuple(state[wrong[0]].shape) if wrong[0] in state else 'missing'
+        raise ValueError(
+            f'{path}: not the weights of {model or "an OpenAI CLIP"}: {wrong[0]} is {found}, '
+            f'{tuple(ours[wrong[0]])} was expected; name the architecture the file was made with'
+        )
+    clip.load_state_dict({name: tensor.float() for name, tensor in state.items() if name in ours}, strict=False)

@@ -1,0 +1,94 @@
+"""The released code's parameter names, turned into ours."""
+
+import math
+import re
+
+import torch
+from torch import Tensor
+
+TRANSFORMER = 'sem_seg_head.predictor.transformer.decoder.'
+RULES = (
+    (r'backbone\.stem\.conv1\.norm\.(.+)', r'backbone.bn1.\1'),
+    (r'backbone\.stem\.conv1\.(.+)', r'backbone.conv1.\1'),
+    (r'backbone\.res(\d)\.(\d+)\.shortcut\.norm\.(.+)', r'backbone.layer{\1-1}.\2.downsample.1.\3'),
+    (r'backbone\.res(\d)\.(\d+)\.shortcut\.(.+)', r'backbone.layer{\1-1}.\2.downsample.0.\3'),
+    (r'backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.(.+)', r'backbone.layer{\1-1}.\2.bn\3.\4'),
+    (r'backbone\.res(\d)\.(\d+)\.conv(\d)\.(.+)', r'backbone.layer{\1-1}.\2.conv\3.\4'),
+    (r'sem_seg_head\.pixel_decoder\.adapter_(\d)\.norm\.(.+)', r'decode_head.pixel_decoder.lateral_convs.{\1-1}.gn.\2'),
+    (r'sem_seg_head\.pixel_decoder\.adapter_(\d)\.(.+)', r'decode_head.pixel_decoder.lateral_convs.{\1-1}.conv.\2'),
+    (r'sem_seg_head\.pixel_decoder\.layer_4\.norm\.(.+)', r'decode_head.pixel_decoder.last_feat_conv.gn.\1'),
+    (r'sem_seg_head\.pixel_decoder\.layer_4\.(.+)', r'decode_head.pixel_decoder.last_feat_conv.conv.\1'),
+    (r'sem_seg_head\.pixel_decoder\.layer_(\d)\.norm\.(.+)', r'decode_head.pixel_decoder.output_convs.{\1-1}.gn.\2'),
+    (r'sem_seg_head\.pixel_decoder\.layer_(\d)\.(.+)', r'decode_head.pixel_decoder.output_convs.{\1-1}.conv.\2'),
+    (r'sem_seg_head\.pixel_decoder\.mask_features\.(.+)', r'decode_head.pixel_decoder.mask_feature.\1'),
+    (re.escape(TRANSFORMER) + r'norm\.(.+)', r'decode_head.transformer_decoder.post_norm.\1'),
+    (
+        re.escape(TRANSFORMER) + r'layers\.(\d+)\.self_attn\.(.+)',
+        r'decode_head.transformer_decoder.layers.\1.self_attn.attn.\2',
+    ),
+    (
+        re.escape(TRANSFORMER) + r'layers\.(\d+)\.multihead_attn\.(.+)',
+        r'decode_head.transformer_decoder.layers.\1.cross_attn.attn.\2',
+    ),
+    (
+        re.escape(TRANSFORMER) + r'layers\.(\d+)\.linear1\.(.+)',
+        r'decode_head.transformer_decoder.layers.\1.ffn.layers.0.0.\2',
+    ),
+    (
+        re.escape(TRANSFORMER) + r'layers\.(\d+)\.linear2\.(.+)',
+        r'decode_head.transformer_decoder.layers.\1.ffn.layers.1.\2',
+    ),
+    (
+        re.escape(TRANSFORMER) + r'layers\.(\d+)\.norm(\d)\.(.+)',
+        r'decode_head.transformer_decoder.layers.\1.norms.{\2-1}.\3',
+    ),
+    (r'sem_seg_head\.predictor\.query_embed\.weight', 'decode_head.query_embed.weight'),
+    (r'sem_seg_head\.predictor\.input_proj\.(.+)', r'decode_head.decoder_input_proj.\1'),
+    (r'sem_seg_head\.predictor\.mask_embed\.layers\.(\d)\.(.+)', r'decode_head.mask_embed.{\1*2}.\2'),
+    (r'sem_seg_head\.predictor\.projection_layer\.(.+)', r'decode_head.classifier.projection.\1'),
+    (r'sem_seg_head\.predictor\.bg_feature', 'decode_head.classifier.no_object'),
+)
+CONSTANTS = ('sem_seg_head.predictor.logit_scale', 'criterion.empty_weight')
+
+
+def our_name(name: str) -> str | None:
+    """Our name of a released parameter; None where it is unknown."""
+    for pattern, template in RULES:
+        match = re.fullmatch(pattern, name)
+        if match:
+            ours = match.expand(template)
+            ours = re.sub(r'\{(\d)-1\}', lambda m: str(int(m[1]) - 1), ours)
+            return re.sub(r'\{(\d)\*2\}', lambda m: str(int(m[1]) * 2), ours)
+    return None
+
+
+def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a released ZegFormer's weights (training form) to ours.
+
+    Args:
+        state (dict): Every parameter and buffer by its released name.
+
+    Returns:
+        dict: By our names, float32 where floating, with the counters that our batch norm adds.
+
+    Raises:
+        ValueError: Names are unknown or missing, or the temperature is not the fixed 0.01; says which.
+    """
+    essential = ['backbone.stem.conv1.weight', 'sem_seg_head.predictor.bg_feature', *CONSTANTS[:1]]
+    missing = [name for name in essential if name not in state]
+    unknown = [name for name in state if name not in CONSTANTS and our_name(name) is None]
+    if missing or unknown:
+        what = f'it lacks {", ".join(missing)}' if missing else f'unknown names: {", ".join(unknown[:5])}'
+        raise ValueError(f'not the weights of a released ZegFormer with a ResNet: {what}')
+    scale = state[CONSTANTS[0]].float()
+    scale = scale.exp() if scale.max() < 10 else scale
+    if not torch.allclose(scale, torch.full_like(scale, 100.0), rtol=1e-2):
+        raise ValueError(f'{CONSTANTS[0]} gives 1 / tau = {scale.flatten()[0]:.4g}; ZegFormer fixes it at 100')
+    ours = {our_name(name): tensor.float() for name, tensor in state.items() if name not in CONSTANTS}
+    no_object = ours['decode_head.classifier.no_object']
+    if math.prod(no_object.shape) != no_object.shape[-1]:
+        raise ValueError(f'bg_feature is {tuple(no_object.shape)}, expected (1, d)')
+    ours['decode_head.classifier.no_object'] = no_object.reshape(-1)
+    for name in [name for name in ours if name.endswith('running_var')]:
+        ours[name.replace('running_var', 'num_batches_tracked')] = torch.zeros((), dtype=torch.long)
+    return ours

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version = Path('mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
+
+setup(
+    name='mmzeg',
+    version=version,
+    description='Zero-shot segmentation (ZegFormer) as an MMSegmentation plugin',
+    license='Apache-2.0',
+    packages=find_packages(include=['mmzeg', 'mmzeg.*']),
+    package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json']},
+    python_requires='>=3.10,<3.13',
+    # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
+    install_requires=['ftfy', 'prettytable', 'regex', 'safetensors'],
+    extras_require={'test': ['pytest', 'ruff']},
+)

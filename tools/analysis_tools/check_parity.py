@@ -1,0 +1,235 @@
+"""Compare mmzeg with tensors that the released ZegFormer produced, value by value.
+
+    python tools/analysis_tools/check_parity.py CASE_DIR
+
+The case's weights go through the converter and its sizes into a config; every value the case holds gets one row.
+Exit code 1 if a row is off or the case holds a value that nothing here compares.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules, stack_batch
+from prettytable import PrettyTable
+from safetensors.torch import load_file
+
+from mmzeg.models.scorers.clip_crop_scorer import binary_masks
+from mmzeg.models.segmentors.zegformer import valid_size
+from mmzeg.registry import MODELS
+from mmzeg.utils.released_names import convert_released, our_name
+
+MODES = {
+    'full': dict(mode='full'),
+    'full_gamma0': dict(mode='full', gamma=0.0),
+    'seg': dict(mode='seg'),
+    'img': dict(mode='img'),
+    'all_cls': dict(mode='unseen'),
+    'full_crop': dict(mode='full', style='crop'),
+    'full_mask': dict(mode='full', style='mask'),
+}
+LOSSES = dict(loss_ce='loss_cls', loss_mask='loss_mask', loss_dice='loss_dice')
+
+
+def model_config(case: dict, folder: Path) -> dict:
+    """The config of a case, every size from its ``case.json``."""
+    attention = dict(embed_dims=case['hidden'], num_heads=case['heads'], dropout=0.0)
+    clip = dict(type='mmzeg.CLIP', pretrained=str(folder / 'clip_openai_format.safetensors'))
+    return dict(
+        type='mmzeg.ZegFormer',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+        ),
+        backbone=dict(
+            type='ResNet',
+            depth=case['depth'],
+            base_channels=case['base'],
+            stem_channels=case['base'],
+            norm_cfg=dict(type='BN', requires_grad=False),
+            norm_eval=True,
+        ),
+        decode_head=dict(
+            type='mmzeg.ZegFormerHead',
+            feat_channels=case['hidden'],
+            out_channels=case['hidden'],
+            num_queries=case['queries'],
+            pixel_decoder=dict(type='mmdet.PixelDecoder'),
+            transformer_decoder=dict(
+                num_layers=case['dec'],
+                layer_cfg=dict(
+                    self_attn_cfg=dict(attention),
+                    cross_attn_cfg=dict(attention),
+                    ffn_cfg=dict(embed_dims=case['hidden'], feedforward_channels=case['ffn']),
+                ),
+            ),
+            positional_encoding=dict(num_feats=case['hidden'] // 2, normalize=True),
+            classifier=dict(
+                type='mmzeg.CLIPTextClassifier',
+                text_encoder=clip,
+                vocabulary=dict(classes=case['order'], unseen=case['unseen_names']),
+                train_vocabulary=case['seen_names'],
+                train_prompts=case['prompt'],
+                test_prompts=case['prompt'],
+            ),
+            assigner=dict(
+                type='mmzeg.HungarianAssigner',
+                match_costs=[
+                    dict(type='mmdet.ClassificationCost', weight=1.0),
+                    dict(type='mmdet.FocalLossCost', weight=20.0, binary_input=True),
+                    dict(type='mmdet.DiceCost', weight=1.0, pred_act=True, eps=1.0),
+                ],
+            ),
+            loss_cls=dict(type='mmdet.CrossEntropyLoss', loss_weight=1.0),
+            loss_mask=dict(type='mmdet.FocalLoss', gamma=2.0, alpha=0.25, loss_weight=20.0),
+            loss_dice=dict(type='mmdet.DiceLoss', naive_dice=True, eps=1.0, loss_weight=1.0),
+        ),
+        scorer=dict(type='mmzeg.CLIPCropScorer', clip=clip),
+        fusion=dict(mode='full', gamma=0.1),
+        test_cfg=dict(mode='whole'),
+    )
+
+
+class Comparison:
+    """Rows of one case, by the tolerances of its README."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self.golden, self.left = tensors, set(tensors)
+        self.table = PrettyTable(['value', 'difference', 'allowed', 'ok'], align='l')
+        self.failed = 0
+
+    def row(self, name: str, difference: float, allowed: float) -> None:
+        """Add a row; NaN fails."""
+        ok = difference <= allowed
+        self.failed += not ok
+        self.table.add_row([name, f'{difference:.2e}', f'{allowed:.0e}', 'yes' if ok else 'NO'])
+
+    def tensor(self, name: str, ours: torch.Tensor) -> None:
+        """Within 1e-3 of the golden tensor's largest magnitude; label maps on all but 0.1 % of the pixels."""
+        golden = self.golden[name]
+        self.left.discard(name)
+        if golden.shape != ours.shape:
+            self.row(f'{name} {tuple(ours.shape)} for {tuple(golden.shape)}', float('nan'), 0)
+        elif name.startswith('argmax'):
+            self.row(name, (ours != golden).float().mean().item(), 1e-3)
+        else:
+            self.row(name, ((ours - golden).abs().max() / golden.abs().max()).item(), 1e-3)
+
+
+def read_samples(case: dict, golden: dict) -> tuple[list[torch.Tensor], list[SegDataSample]]:
+    """Images (3, h, w) RGB and samples whose labels are indices of the training vocabulary, the rest ignored."""
+    images, samples = [], []
+    for index, out_size in enumerate(case['out_sizes']):
+        image, label = golden[f'image_{index}'], golden[f'label_{index}'].long()
+        mapped = torch.full_like(label, 255)
+        for position, name in enumerate(case['seen_names']):
+            mapped[label == case['names'].index(name)] = position
+        sample = SegDataSample(
+            metainfo=dict(ori_shape=tuple(out_size), img_shape=tuple(image.shape[1:]), img_path=f'image_{index}')
+        )
+        sample.gt_sem_seg = PixelData(data=mapped[None])
+        images.append(image)
+        samples.append(sample)
+    return images, samples
+
+
+def check_training(model, inputs, samples, case: dict, check: Comparison) -> None:
+    """Losses, matches and gradient norms of one training pass over the batch."""
+    head = model.decode_head
+    model.train()
+    text = head.classifier.text_embeddings(training=True)
+    check.tensor('text_embed_seen', text)
+    class_logits, mask_logits = head(model.extract_feat(inputs), text)
+    check.tensor('train_pred_logits', class_logits[-1].detach())
+    check.tensor('train_pred_masks', mask_logits[-1].detach())
+    matches = head.match(class_logits[-1], mask_logits[-1], [head._targets(sample) for sample in samples])
+    for index, (ours, golden) in enumerate(zip(matches, case['matches'], strict=True)):
+        same = [part.tolist() for part in ours] == golden
+        check.row(f'matches_{index}', 0.0 if same else 1.0, 0.0)
+    losses = model.loss(inputs, samples)
+    for name, golden in case['losses'].items():
+        kind, _, layer = name.rpartition('_') if name[-1].isdigit() else (name, '', '')
+        ours = losses[f'decode.{f"d{layer}." if layer else ""}{LOSSES[kind]}'].item()
+        check.row(name, abs(ours - golden) / abs(golden), 1e-4)
+    check.row('number of losses', abs(len(losses) - len(case['losses'])), 0.0)
+    sum(losses.values()).backward()
+    parameters = dict(model.named_parameters())
+    floor = 1e-6 * max(case['grad_norms'].values())
+    for name, golden in case['grad_norms'].items():
+        ours = parameters[our_name(name)].grad.norm().item()
+        check.row(f'grad {name}', max(abs(ours - golden) - floor, 0.0) / golden, 1e-3)
+
+
+@torch.no_grad()
+def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
+    """Embeddings, logits, crops and the semantic maps of every mode."""
+    model.eval()
+    metas = [sample.metainfo for sample in samples]
+    check.tensor('text_embed_all', model.decode_head.classifier.text_embeddings(training=False))
+    check.tensor('text_embed_all_clip', model.scorer.clip.text_embeddings(case['order'], model.scorer.prompts))
+    features = model.extract_feat(inputs)
+    check.tensor('res5', features[-1])
+    class_logits, mask_logits = model.decode_head(features)
+    check.tensor('pred_logits', class_logits[-1])
+    check.tensor('aux_pred_logits', class_logits[:-1])
+    check.tensor('pred_masks', mask_logits[-1])
+    for index, (image, masks) in enumerate(zip(model._denormalize(inputs), mask_logits[-1], strict=True)):
+        size = valid_size(metas[index], image)
+        crops = model.scorer.cut(model.scorer.normalize(image, size), binary_masks(masks, image.shape[-2:]))
+        check.tensor(f'crops_{index}', crops[..., ::16, ::16])
+        check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size))
+    for mode, settings in MODES.items():
+        model.fusion.mode, model.fusion.gamma = settings['mode'], settings.get('gamma', case.get('gamma', 0.1))
+        model.scorer.style = settings.get('style', 'cropmask')
+        for index, sample in enumerate(model.predict(inputs, samples)):
+            check.tensor(f'sem_seg_{mode}_{index}', sample.seg_logits.data[:, ::8, ::8])
+            check.tensor(f'argmax_{mode}_{index}', sample.pred_sem_seg.data[0].to(torch.uint8))
+
+
+def check_case(folder: Path) -> Comparison:
+    """Compare everything in a case folder.
+
+    Raises:
+        FileNotFoundError: A file of the case is not there; names it.
+    """
+    for name in ('case.json', 'tensors.safetensors', 'zegformer_official.safetensors', 'clip_openai_format.safetensors'):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f'{folder / name}: not there; a case folder holds it, see golden/README.md')
+    case = json.loads((folder / 'case.json').read_text())
+    golden = load_file(folder / 'tensors.safetensors')
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    model = MODELS.build(model_config(case, folder))
+    weights = convert_released(load_file(folder / 'zegformer_official.safetensors'))
+    model.load_state_dict(weights, strict=True)
+    images, samples = read_samples(case, golden)
+    preprocessor = model.data_preprocessor
+    normalized = [(image.float() - preprocessor.mean) / preprocessor.std for image in images]
+    inputs, samples = stack_batch(normalized, samples, size_divisor=32)
+    check = Comparison({name: tensor for name, tensor in golden.items() if not name.startswith(('image_', 'label_'))})
+    check_training(model, inputs, samples, case, check)
+    check_test(model, inputs, samples, case, check)
+    for name in sorted(check.left):
+        check.row(f'{name} (not compared)', float('nan'), 0.0)
+    return check
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('case', type=Path, help='folder with case.json and its tensors')
+    try:
+        check = check_case(parser.parse_args().case)
+    except (FileNotFoundError, ValueError) as error:
+        print(f'mmzeg: error: {error}', file=sys.stderr)
+        return 2
+    print(check.table)
+    print(f'{len(check.table.rows)} values, {check.failed} off')
+    return int(check.failed > 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
