@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -36,8 +37,8 @@ MODES = {
 LOSSES = dict(loss_ce='loss_cls', loss_mask='loss_mask', loss_dice='loss_dice')
 
 
-def model_config(case: dict, folder: Path) -> dict:
-    """The config of a case, every size from its ``case.json``."""
+def model_config(case: dict, folder: Path, tau: float) -> dict:
+    """The config of a case, every size from its ``case.json``; tau as its half-precision file rounds it."""
     attention = dict(embed_dims=case['hidden'], num_heads=case['heads'], dropout=0.0)
     clip = dict(type='mmzeg.CLIP', pretrained=str(folder / 'clip_openai_format.safetensors'))
     return dict(
@@ -75,6 +76,7 @@ def model_config(case: dict, folder: Path) -> dict:
                 train_vocabulary=case['seen_names'],
                 train_prompts=case['prompt'],
                 test_prompts=case['prompt'],
+                tau=tau,
             ),
             assigner=dict(
                 type='mmzeg.HungarianAssigner',
@@ -203,8 +205,10 @@ def check_case(folder: Path) -> Comparison:
     golden = load_file(folder / 'tensors.safetensors')
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
-    model = MODELS.build(model_config(case, folder))
-    weights = convert_released(load_file(folder / 'zegformer_official.safetensors'))
+    released = load_file(folder / 'zegformer_official.safetensors')
+    weights = convert_released(released)
+    tau = (-released['sem_seg_head.predictor.logit_scale'].float()).exp().item()
+    model = MODELS.build(ConfigDict(model_config(case, folder, tau)))
     model.load_state_dict(weights, strict=True)
     images, samples = read_samples(case, golden)
     preprocessor = model.data_preprocessor
