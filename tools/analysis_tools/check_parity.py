@@ -20,7 +20,7 @@ from mmseg.utils import register_all_modules, stack_batch
 from prettytable import PrettyTable
 from safetensors.torch import load_file
 
-from mmzeg.models.scorers.clip_crop_scorer import binary_masks
+from mmzeg.models.scorers.clip_crop_scorer import mask_probabilities
 from mmzeg.models.segmentors.zegformer import valid_size
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released, our_name
@@ -181,7 +181,7 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
     check.tensor('pred_masks', mask_logits[-1])
     for index, (image, masks) in enumerate(zip(model._denormalize(inputs), mask_logits[-1], strict=True)):
         size = valid_size(metas[index], image)
-        crops = model.scorer.cut(model.scorer.normalize(image, size), binary_masks(masks, image.shape[-2:]))
+        crops = model.scorer.cut(model.scorer.normalize(image, size), mask_probabilities(masks, image.shape[-2:]))
         check.tensor(f'crops_{index}', crops[..., ::16, ::16])
         check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size))
     for mode, settings in MODES.items():

@@ -59,7 +59,7 @@ class CLIPCropScorer:
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """(Q, d) image embeddings of the sub-images, not normalised; arguments as in ``__call__``."""
         image = self.normalize(image, valid_size)
-        masks = binary_masks(mask_logits, image.shape[-2:])
+        masks = mask_probabilities(mask_logits, image.shape[-2:])
         return torch.cat([self.clip.encode_image(self.cut(image, part)) for part in masks.split(self.chunk)])
 
     def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
@@ -71,22 +71,23 @@ class CLIPCropScorer:
         return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
 
     def cut(self, image: Tensor, masks: Tensor) -> Tensor:
-        """Sub-images (N, 3, h, w) at CLIP's size from a normalised (3, H, W) image and binary (N, H, W) masks."""
+        """Sub-images (N, 3, h, w) at CLIP's size from a normalised (3, H, W) image and (N, H, W) mask probabilities."""
         size = tuple(self.clip.image_size)
         if self.style == 'mask':
             small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
-            inside = F.interpolate(masks[:, None].float(), size=size, mode='bilinear', align_corners=False) > 0.5
+            inside = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
             return small * inside
+        masks = masks > 0.5
         boxes = mask_boxes(masks).to(image.dtype)
         source = image * masks[:, None] if self.style == 'cropmask' else image[None]
         index = torch.arange(len(masks), device=image.device) if self.style == 'cropmask' else boxes.new_zeros(len(masks))
         return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
 
 
-def binary_masks(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
-    """(Q, H, W) bool: mask logits (Q, h, w) brought up bilinearly to ``size``, sigmoid above 0.5."""
+def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
+    """(Q, H, W) in 0..1: mask logits (Q, h, w) brought up bilinearly to ``size``, then sigmoid."""
     masks = F.interpolate(mask_logits[None].float(), size=tuple(size), mode='bilinear', align_corners=False)[0]
-    return masks.sigmoid() > 0.5
+    return masks.sigmoid()
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
