@@ -1,0 +1,45 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / 'tests' / 'data' / 'golden'
+
+
+def run(case):
+    command = [sys.executable, str(ROOT / 'tools' / 'analysis_tools' / 'check_parity.py'), str(case)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('case', ['r50_single', 'r50_batch2'])
+def test_golden_case(case):
+    result = run(GOLDEN / case)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert ' NO ' not in result.stdout
+
+
+def test_a_changed_value_and_an_unknown_one_fail(tmp_path):
+    case = tmp_path / 'case'
+    shutil.copytree(GOLDEN / 'r50_single', case)
+    tensors = load_file(case / 'tensors.safetensors')
+    tensors['pred_masks'][0, 0, 0, 0] += tensors['pred_masks'].abs().max()
+    tensors['extra'] = tensors['res5'].clone()
+    save_file(tensors, case / 'tensors.safetensors')
+    settings = json.loads((case / 'case.json').read_text())
+    settings['losses']['loss_ce'] *= 1.01
+    (case / 'case.json').write_text(json.dumps(settings))
+    result = run(case)
+    assert result.returncode == 1
+    failed = [line.split('|')[1].strip() for line in result.stdout.splitlines() if ' NO ' in line]
+    assert sorted(failed) == ['extra (not compared)', 'loss_ce', 'pred_masks']
+
+
+def test_missing_case(tmp_path):
+    result = run(tmp_path)
+    assert result.returncode == 2
+    assert 'case.json: not there' in result.stderr and 'Traceback' not in result.stderr
