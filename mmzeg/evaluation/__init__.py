@@ -1,0 +1,3 @@
+from .zero_shot_miou import ZeroShotMIoU
+
+__all__ = ['ZeroShotMIoU']
