@@ -1,5 +1,6 @@
 from .clip import CLIP
+from .embedding_file import EmbeddingFile
 from .loading import load_clip
 from .prompts import get_templates
 
-__all__ = ['CLIP', 'get_templates', 'load_clip']
+__all__ = ['CLIP', 'EmbeddingFile', 'get_templates', 'load_clip']

@@ -1,0 +1,4 @@
+from .camvid import CamVidDataset
+from .transforms import CheckLabels, ResizeShortestEdge
+
+__all__ = ['CamVidDataset', 'CheckLabels', 'ResizeShortestEdge']

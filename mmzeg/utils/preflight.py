@@ -1,0 +1,55 @@
+"""What can be known to be wrong before any long work starts."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+from mmzeg.vocabulary import Vocabulary
+
+
+def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
+    """Check folders, checkpoint and class lists of a config.
+
+    Args:
+        cfg (Config): A whole config.
+        dataloaders (Sequence[str]): The fields of ``cfg`` whose datasets will be read.
+
+    Raises:
+        FileNotFoundError: A data folder, or the checkpoint, is not there.
+        ValueError: A class listed twice or missing from the dataset's labels.
+    """
+    if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
+        raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    for field in dataloaders:
+        dataset = (cfg.get(field) or {}).get('dataset', {})
+        for prefix in dataset.get('data_prefix', {}).values():
+            folder = Path(dataset.get('data_root') or '', prefix or '')
+            if '://' not in str(folder) and not folder.is_dir():
+                raise FileNotFoundError(f'{folder}: no such data folder; set {field}.dataset.data_root')
+        classes = dataset.get('metainfo', {}).get('classes')
+        if classes is None or isinstance(classes, str):
+            continue
+        Vocabulary(classes, unseen=dataset.metainfo.get('unseen_classes'))
+        known = (getattr(DATASETS.get(dataset.type), 'METAINFO', {}) or {}).get('classes')
+        missing = [name for name in classes if known and name not in known]
+        if missing:
+            raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')
+
+
+def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Let a tool end bad input in one line and with exit code 2 rather than in a stack trace."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except (FileNotFoundError, FloatingPointError, ValueError) as error:
+            print(f'mmzeg: error: {error}', file=sys.stderr)
+            sys.exit(2)
+
+    return run

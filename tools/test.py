@@ -1,0 +1,56 @@
+"""Test a checkpoint with mmengine's runner; the flags are mmseg's."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
+
+from mmzeg.utils.preflight import check_config, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG)')
+    parser.add_argument('--out', help='folder for the predicted label maps')
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        cfg.default_hooks.visualization.update(draw=True, show=args.show, wait_time=args.wait_time)
+        if args.show_dir:
+            cfg.visualizer.save_dir = args.show_dir
+    if args.tta:
+        if 'tta_pipeline' not in cfg:
+            raise ValueError(f'{args.config}: --tta needs a tta_pipeline in the config')
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.tta_model.module = cfg.model
+        cfg.model = ConfigDict(cfg.tta_model)
+    if args.out:
+        cfg.test_evaluator = [cfg.test_evaluator, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
+    check_config(cfg, ('test_dataloader',))
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    main()
