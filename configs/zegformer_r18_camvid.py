@@ -6,9 +6,7 @@ _base_ = [
     '_base_/schedules/adamw_2500.py',
     '_base_/default_runtime.py',
 ]
-narrow = dict(
-    embed_dims=64, num_heads=4, attn_drop=0.0, dropout_layer=dict(type='Dropout', drop_prob=0.0)
-)
+narrow = dict(embed_dims=64, num_heads=4, attn_drop=0.0, dropout_layer=dict(type='Dropout', drop_prob=0.0))
 model = dict(
     backbone=dict(depth=18, norm_cfg=dict(type='BN', requires_grad=True), norm_eval=False, init_cfg=None),
     decode_head=dict(

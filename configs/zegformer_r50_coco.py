@@ -8,9 +8,7 @@ _base_ = [
 model = dict(
     decode_head=dict(
         classifier=dict(
-            vocabulary=dict(
-                classes=[*_base_.seen_classes, *_base_.unseen_classes], unseen=_base_.unseen_classes
-            ),
+            vocabulary=dict(classes=[*_base_.seen_classes, *_base_.unseen_classes], unseen=_base_.unseen_classes),
             train_prompts='imagenet_select',
             test_prompts='imagenet_select',
         )

@@ -82,7 +82,7 @@ def openai_config(state: dict[str, Tensor], path: Path) -> dict:
     """
     needed = ('token_embedding.weight', 'positional_embedding', 'text_projection', 'logit_scale')
     if any(name not in state for name in needed) or not any(name.startswith('visual.') for name in state):
-        raise ValueError(f'{path}: no CLIP in OpenAI\'s names is in this file; if it is an open_clip one, set model')
+        raise ValueError(f"{path}: no CLIP in OpenAI's names is in this file; if it is an open_clip one, set model")
 
     def blocks(prefix: str) -> int:
         return len({name[len(prefix) :].split('.')[0] for name in state if name.startswith(prefix)})

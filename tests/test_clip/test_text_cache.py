@@ -39,7 +39,10 @@ def test_making_one_by_tag_reads_nothing():
 
 def test_prompt_sets():
     assert [len(get_templates(name)) for name in ('single', 'imagenet_select', 'imagenet', 'imagenet_select_clip')] == [
-        1, 8, 80, 32,
+        1,
+        8,
+        80,
+        32,
     ]
     with pytest.raises(ValueError, match='unknown'):
         get_templates('most')

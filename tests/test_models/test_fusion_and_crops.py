@@ -12,7 +12,9 @@ def test_full_follows_the_formula():
     q = torch.cat([image, segment[:, 3:]], 1).softmax(-1)[0, :3]
     lam = 0.6
     mean = (q[0] + q[1]) / 2
-    want = torch.stack([p[0] ** lam * mean ** (1 - lam), p[1] ** lam * mean ** (1 - lam), p[2] ** (1 - lam) * q[2] ** lam])
+    want = torch.stack(
+        [p[0] ** lam * mean ** (1 - lam), p[1] ** lam * mean ** (1 - lam), p[2] ** (1 - lam) * q[2] ** lam]
+    )
     torch.testing.assert_close(OpinionFusion('full', lam)(segment, image, seen)[0], want)
     torch.testing.assert_close(OpinionFusion('img')(segment, image, seen)[0], q)
     torch.testing.assert_close(OpinionFusion('unseen', lam)(segment, image, seen)[0], p ** (1 - lam) * q**lam)

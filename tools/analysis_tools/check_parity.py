@@ -198,7 +198,12 @@ def check_case(folder: Path) -> Comparison:
     Raises:
         FileNotFoundError: A file of the case is not there; names it.
     """
-    for name in ('case.json', 'tensors.safetensors', 'zegformer_official.safetensors', 'clip_openai_format.safetensors'):
+    for name in (
+        'case.json',
+        'tensors.safetensors',
+        'zegformer_official.safetensors',
+        'clip_openai_format.safetensors',
+    ):
         if not (folder / name).is_file():
             raise FileNotFoundError(f'{folder / name}: not there; a case folder holds it, see golden/README.md')
     case = json.loads((folder / 'case.json').read_text())

@@ -18,3 +18,5 @@ class ResizeShortestEdge(MMSegResizeShortestEdge):
     def __init__(self, scale: int | tuple[int, int], max_size: int, backend: str = 'pillow') -> None:
         super().__init__(scale=scale, max_size=max_size)
         self.resize.backend = backend
+        # The size is already worked out; keeping the ratio would round it down a second time (512 becomes 510).
+        self.resize.keep_ratio = False

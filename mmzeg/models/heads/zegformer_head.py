@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Conv2d, ConvModule
-from mmdet.models.layers import DetrTransformerDecoder, SinePositionalEncoding
+from mmdet.models.layers import DetrTransformerDecoder, MSDeformAttnPixelDecoder, SinePositionalEncoding
 from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule, caffe2_xavier_init
 from torch import Tensor, nn
@@ -144,12 +144,12 @@ class ZegFormerHead(BaseModule):
 
     def _decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Mask features (B, out_channels, H/4, W/4) and the memory (B, c, H/32, W/32) that the queries look at."""
+        if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
+            mask_features, levels = self.pixel_decoder(list(x))
+            return mask_features, levels[0]  # the coarsest first
         height, width = x[0].shape[-2:]
         shape = (4 * height, 4 * width)
-        metas = [dict(batch_input_shape=shape, img_shape=shape)] * x[0].shape[0]
-        mask_features, memory = self.pixel_decoder(list(x), metas)
-        # MSDeformAttnPixelDecoder returns its levels, the coarsest first.
-        return mask_features, memory[0] if isinstance(memory, (list, tuple)) else memory
+        return self.pixel_decoder(list(x), [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0]))
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""

@@ -40,7 +40,9 @@ class CLIPCropScorer:
         self.prompts, self.style, self.chunk = prompts, style, chunk
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid_size: tuple[int, int]) -> Tensor:
+    def __call__(
+        self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid_size: tuple[int, int]
+    ) -> Tensor:
         """Logits of every segment of one image.
 
         Args:
@@ -80,7 +82,9 @@ class CLIPCropScorer:
         masks = masks > 0.5
         boxes = mask_boxes(masks).to(image.dtype)
         source = image * masks[:, None] if self.style == 'cropmask' else image[None]
-        index = torch.arange(len(masks), device=image.device) if self.style == 'cropmask' else boxes.new_zeros(len(masks))
+        index = (
+            torch.arange(len(masks), device=image.device) if self.style == 'cropmask' else boxes.new_zeros(len(masks))
+        )
         return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
 
 

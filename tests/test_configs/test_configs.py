@@ -1,0 +1,89 @@
+"""Every config builds with no network; the published one has the published size and trains."""
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+
+import mmzeg
+from mmzeg.registry import MODELS
+from mmzeg.utils.released_names import convert_released
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError('no network in this test')
+
+    monkeypatch.setattr(socket.socket, 'connect', refuse)
+
+
+def build(path):
+    cfg = Config.fromfile(path)
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    return cfg, MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_builds_offline(path, no_network):
+    cfg, model = build(path)
+    assert model.decode_head.classifier.train_vocabulary.names == tuple(cfg.seen_classes)
+    assert model.vocabulary.unseen == tuple(cfg.unseen_classes)
+    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == tuple(cfg.seen_classes)
+    assert not any('clip' in name.lower() or 'text' in name for name in model.state_dict())
+
+
+def test_coco_names_are_the_split_file():
+    split = json.loads((Path(mmzeg.__file__).parent / 'datasets/splits/coco_stuff_156_15.json').read_text())
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r50_coco.py')
+    assert cfg.seen_classes == split['seen'] and cfg.unseen_classes == split['unseen']
+
+
+@pytest.mark.parametrize('depth', [50, 101])
+def test_released_parameter_list_fits(depth):
+    _, model = build(ROOT / f'configs/zegformer_r{depth}_coco.py')
+    path = ROOT / f'tests/data/released_state_dicts/zegformer_r{depth}_coco_stuff.json'
+    released = {name: torch.zeros(shape) for name, shape in json.loads(path.read_text()).items()}
+    released['sem_seg_head.predictor.logit_scale'].fill_(4.6052)
+    ours = model.state_dict()
+    converted = convert_released(released)
+    assert {name: tensor.shape for name, tensor in converted.items()} == {n: t.shape for n, t in ours.items()}
+
+
+def test_r101_size_and_one_training_step(monkeypatch):
+    cfg, model = build(ROOT / 'configs/zegformer_r101_coco.py')
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert 59e6 < trainable < 62e6
+    # CLIP's weights cannot be fetched in a test: embeddings as its cache would hand them on.
+    classifier = model.decode_head.classifier
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(156, 512, generator=generator), dim=-1)
+    monkeypatch.setattr(classifier.text_encoder, 'text_embeddings', lambda names, prompts: vectors)
+    samples = []
+    for index in range(2):
+        sample = SegDataSample(metainfo=dict(img_path=f'{index}.jpg'))
+        sample.gt_sem_seg = PixelData(data=torch.full((1, 64, 96), 255 if index else 3))
+        samples.append(sample)
+    losses = model.loss(torch.randn(2, 3, 64, 96), samples)
+    assert len(losses) == 18
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    assert not classifier.text_encoder.is_loaded
+
+
+def test_camvid_words_are_the_seeded_rotation():
+    file = np.load(ROOT / 'configs/_base_/datasets/camvid_words.npz')
+    rotation, _ = np.linalg.qr(np.random.RandomState(0).standard_normal((64, 64)))
+    np.testing.assert_allclose(np.stack([file[name] for name in file.files]), rotation[:11], atol=1e-6)

@@ -1,0 +1,105 @@
+"""The segmentor on its own: what a checkpoint holds, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+
+from mmzeg.registry import MODELS
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'zegformer_r18_camvid.py'
+
+
+@pytest.fixture
+def cfg():
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    return Config.fromfile(CONFIG).model
+
+
+def batch(*values):
+    samples = []
+    for value in values:
+        sample = SegDataSample(metainfo=dict(img_path=f'{value}.jpg', seg_map_path=f'{value}.png'))
+        data = torch.full((1, 64, 64), 255)
+        data[:, :32] = value
+        sample.gt_sem_seg = PixelData(data=data)
+        samples.append(sample)
+    return torch.randn(len(values), 3, 64, 64), samples
+
+
+def test_an_image_without_targets_trains(cfg):
+    model = MODELS.build(cfg)
+    losses = model.loss(*batch(255))
+    assert losses['decode.loss_mask'] == 0 and losses['decode.loss_cls'] > 0
+    sum(losses.values()).backward()
+
+
+def test_an_unknown_label_names_the_file(cfg):
+    model = MODELS.build(cfg)
+    with pytest.raises(ValueError, match='11.png: label value 11 reached the loss'):
+        model.loss(*batch(3, 11))
+
+
+def test_nan_names_the_files(cfg):
+    model = MODELS.build(cfg)
+    model.decode_head.classifier.no_object.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match='iteration 0: .* batch 3.jpg, 4.jpg'):
+        model.loss(*batch(3, 4))
+
+
+def test_vocabulary_is_swapped_without_a_weight(cfg):
+    model = MODELS.build(cfg).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.set_vocabulary(['car', 'tree'])
+    assert model.predict(torch.randn(1, 3, 64, 64))[0].seg_logits.data.shape[0] == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_checkpoint_of_another_model_is_refused(cfg):
+    weights = MODELS.build(cfg).state_dict()
+    cfg.decode_head.num_queries = 7
+    other = MODELS.build(cfg)
+    with pytest.raises(RuntimeError, match='another width or backbone: decode_head.query_embed'):
+        other.load_state_dict(weights)
+    with pytest.raises(RuntimeError, match='lacks'):
+        other.load_state_dict({name: tensor for name, tensor in weights.items() if 'query' not in name})
+
+
+def test_fusion_without_a_scorer_is_refused(cfg):
+    cfg.fusion.mode = 'full'
+    with pytest.raises(ValueError, match="needs CLIP's opinion"):
+        MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('pixel_decoder', ['transformer', 'deformable'])
+def test_other_pixel_decoders(cfg, pixel_decoder):
+    encoder_layer = dict(
+        self_attn_cfg=dict(embed_dims=64, num_heads=4),
+        ffn_cfg=dict(embed_dims=64, feedforward_channels=64),
+    )
+    common = dict(norm_cfg=dict(type='GN', num_groups=8), act_cfg=dict(type='ReLU'))
+    if pixel_decoder == 'transformer':
+        decoder = dict(
+            common,
+            type='mmdet.TransformerEncoderPixelDecoder',
+            encoder=dict(num_layers=1, layer_cfg=encoder_layer),
+            positional_encoding=dict(num_feats=32, normalize=True),
+        )
+    else:
+        deformable = dict(embed_dims=64, num_heads=4, num_levels=3, num_points=2, batch_first=True)
+        decoder = dict(
+            common,
+            type='mmdet.MSDeformAttnPixelDecoder',
+            num_outs=3,
+            encoder=dict(num_layers=1, layer_cfg=dict(encoder_layer, self_attn_cfg=deformable)),
+            positional_encoding=dict(num_feats=32, normalize=True),
+        )
+    cfg.decode_head.pixel_decoder = decoder
+    model = MODELS.build(cfg)
+    sum(model.loss(*batch(3, 4)).values()).backward()

@@ -1,0 +1,88 @@
+"""tools/train.py and tools/test.py on a small CamVid-like tree, killed, resumed, and given bad input."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs' / 'zegformer_r18_camvid.py'
+
+
+@pytest.fixture
+def data(tmp_path):
+    generator = np.random.default_rng(0)
+    for split in ('train', 'val', 'test'):
+        for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
+            folder = tmp_path / 'camvid' / kind / split
+            folder.mkdir(parents=True)
+            for index in range(3):
+                values = generator.integers(0, 255, (96, 128, 3)) if kind == 'images' else np.full((96, 128), index)
+                Image.fromarray(values.astype(np.uint8)).save(folder / f'{index}.{suffix}')
+    return tmp_path / 'camvid'
+
+
+def run(tool, *arguments, data, work_dir, patch='', options=()):
+    fields = [f'{split}_dataloader.dataset.data_root={data}' for split in ('train', 'val', 'test')]
+    fields += [f'{split}_dataloader.num_workers=0' for split in ('train', 'val', 'test')]
+    fields += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
+    fields += ['model.backbone.base_channels=8', 'model.backbone.stem_channels=8', *options]
+    code = f'{patch}\nimport runpy, sys\nsys.argv[0] = {tool!r}\nrunpy.run_path({tool!r}, run_name="__main__")'
+    command = [sys.executable, '-c', code, str(CONFIG), *arguments, '--work-dir', str(work_dir), '--cfg-options']
+    environment = os.environ | {'OMP_NUM_THREADS': '1'}
+    return subprocess.run([*command, *fields], capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+TRAIN, TEST = str(ROOT / 'tools' / 'train.py'), str(ROOT / 'tools' / 'test.py')
+SHORT = ('train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=1')
+# SIGKILL in the middle of the third checkpoint: half of its bytes are on disk.
+KILL = """
+import io, os, torch
+from mmengine.runner import Runner
+original = Runner.save_checkpoint
+def save(self, out_dir, filename, *args, **kwargs):
+    original(self, out_dir, filename, *args, **kwargs)
+    if 'iter_3' in filename:
+        path = os.path.join(out_dir, filename)
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), 9)
+Runner.save_checkpoint = save
+"""
+
+
+def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
+    work = tmp_path / 'work'
+    killed = run(TRAIN, data=data, work_dir=work, patch=KILL, options=SHORT)
+    assert killed.returncode == -9, killed.stderr
+    whole = (work / 'last_checkpoint').read_text()
+    assert whole.endswith('iter_2.pth') and 'state_dict' in torch.load(whole, weights_only=False)
+    resumed = run(TRAIN, '--resume', data=data, work_dir=work, options=SHORT)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 'resumed epoch: 0, iter: 2' in resumed.stdout + resumed.stderr
+    assert [path.name for path in work.glob('*.pth*')] == ['iter_4.pth']
+    tested = run(TEST, str(work / 'iter_4.pth'), '--out', str(tmp_path / 'maps'), data=data, work_dir=work)
+    assert tested.returncode == 0, tested.stderr
+    assert 'seen_mIoU' in tested.stdout + tested.stderr
+    assert len(list((tmp_path / 'maps').glob('*.png'))) == 3
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (['train_dataloader.dataset.data_root=nowhere'], 'nowhere/images/train: no such data folder'),
+        (["train_dataloader.dataset.metainfo.classes=['sky','zebra']"], "class 'zebra' is not among the labels"),
+        (["train_dataloader.dataset.metainfo.classes=['sky','sky']"], "class 'sky' is listed twice"),
+        (["train_dataloader.dataset.metainfo.classes=['sky','road']"], "class 1 is 'road' in the training dataset"),
+        (['load_from=gone.pth'], 'gone.pth: no such checkpoint'),
+    ],
+)
+def test_bad_input_ends_in_one_line(data, tmp_path, options, message):
+    result = run(TRAIN, data=data, work_dir=tmp_path / 'work', options=(*SHORT, *options))
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+    assert 'Traceback' not in result.stderr
