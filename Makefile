@@ -4,12 +4,26 @@ PYTHON ?= python3
 VENV := .venv/$(STACK)
 STAMP := $(VENV)/.ready
 
-.PHONY: test env
+.PHONY: test env lint format wheel clean
 test: env
 	$(VENV)/bin/python -m pytest -q tests
 
 env: $(STAMP)
 
-$(STAMP): tools/setup_env.sh tools/constraints/$(STACK).txt setup.py
+$(STAMP): tools/setup_env.sh tools/constraints/$(STACK).txt setup.py pyproject.toml
 	bash tools/setup_env.sh $(STACK) $(VENV) $(PYTHON)
 	touch $@
+
+lint: env
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: env
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel: env
+	$(VENV)/bin/python -m pip wheel --no-deps --no-build-isolation -w dist .
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -13,6 +13,6 @@ setup(
     package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json']},
     python_requires='>=3.10,<3.13',
     # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
-    install_requires=['ftfy', 'prettytable', 'regex', 'safetensors'],
+    install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],
     extras_require={'test': ['pytest', 'ruff']},
 )

@@ -14,8 +14,8 @@ class Vocabulary:
     """Class names in order, and which of them are unseen. Immutable.
 
     Args:
-        classes (list[str] | str): Names, "building, house" being one class with a synonym; or a text file with one class
-            a line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
+        classes (list[str] | str): Names, "building, house" being one class with a synonym; or a text file of
+            one class a line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
         unseen (list[str], optional): The unseen among them. Defaults to the JSON's, else to none.
         prompts (str | list[str], optional): Prompt set or templates of these names; by default the classifier's.
 

@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mmzeg.clip.loading import load_clip, openai_config, read_state
+from mmzeg.clip.loading import load_clip, openai_config
 from mmzeg.clip.prompts import get_templates
 from mmzeg.registry import MODELS
+from mmzeg.utils.weight_files import read_state
 
 PRECISIONS = {'auto': None, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 _LOADED: dict[tuple, nn.Module] = {}

@@ -1,13 +1,11 @@
 """One function through which every CLIP is made: hub tag and local file alike."""
 
-import zipfile
 from pathlib import Path
 
 import open_clip
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from mmzeg.utils.weight_files import read_state
 
 
 def load_clip(model: str | None, pretrained: str) -> nn.Module:
@@ -42,30 +40,6 @@ def load_clip(model: str | None, pretrained: str) -> nn.Module:
                 'path as pretrained'
             ) from error
     return clip.float().eval().requires_grad_(False)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a CLIP file, read without executing pickled code; ValueError where it is none or is cut off."""
-    try:
-        if path.suffix == '.safetensors':
-            state = load_file(path)
-        elif _is_torchscript(path):
-            state = torch.jit.load(path, map_location='cpu').state_dict()
-        else:
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path}: cut off, or not a weight file; download it again') from error
-    except Exception as error:  # torch raises pickle.UnpicklingError for what is not a plain state dict
-        raise ValueError(f'{path}: not a plain weight file ({type(error).__name__}); nothing of it was run') from error
-    state = state.get('state_dict', state)
-    return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('constants.pkl') for name in archive.namelist())
 
 
 def _make(model: str, what: str) -> nn.Module:

@@ -48,6 +48,19 @@ RULES = (
     (r'sem_seg_head\.predictor\.projection_layer\.(.+)', r'decode_head.classifier.projection.\1'),
     (r'sem_seg_head\.predictor\.bg_feature', 'decode_head.classifier.no_object'),
 )
+ESSENTIAL = (
+    'backbone.stem.conv1.weight',
+    *(f'backbone.res{stage}.0.shortcut.weight' for stage in range(2, 6)),
+    *(f'sem_seg_head.pixel_decoder.adapter_{level}.weight' for level in range(1, 4)),
+    *(f'sem_seg_head.pixel_decoder.layer_{level}.weight' for level in range(1, 5)),
+    'sem_seg_head.pixel_decoder.mask_features.weight',
+    f'{TRANSFORMER}layers.0.linear1.weight',
+    f'{TRANSFORMER}norm.weight',
+    *(f'sem_seg_head.predictor.{name}.weight' for name in ('query_embed', 'input_proj', 'projection_layer')),
+    *(f'sem_seg_head.predictor.mask_embed.layers.{layer}.weight' for layer in range(3)),
+    'sem_seg_head.predictor.bg_feature',
+    'sem_seg_head.predictor.logit_scale',
+)
 CONSTANTS = ('sem_seg_head.predictor.logit_scale', 'criterion.empty_weight')
 
 
@@ -74,11 +87,10 @@ def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names are unknown or missing, or the temperature is not the fixed 0.01; says which.
     """
-    essential = ['backbone.stem.conv1.weight', 'sem_seg_head.predictor.bg_feature', *CONSTANTS[:1]]
-    missing = [name for name in essential if name not in state]
+    missing = [name for name in ESSENTIAL if name not in state]
     unknown = [name for name in state if name not in CONSTANTS and our_name(name) is None]
     if missing or unknown:
-        what = f'it lacks {", ".join(missing)}' if missing else f'unknown names: {", ".join(unknown[:5])}'
+        what = f'it lacks {", ".join(missing[:5])}' if missing else f'unknown names: {", ".join(unknown[:5])}'
         raise ValueError(f'not the weights of a released ZegFormer with a ResNet: {what}')
     scale = state[CONSTANTS[0]].float()
     scale = scale.exp() if scale.max() < 10 else scale

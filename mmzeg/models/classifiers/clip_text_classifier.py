@@ -52,13 +52,10 @@ class CLIPTextClassifier(BaseModule):
         )
         embed_dim = self.text_encoder.embed_dim
         self.projection = nn.Linear(in_channels, embed_dim)
-        self.no_object = nn.Parameter(torch.empty(embed_dim))
+        # As the released code: kaiming-uniform with a = sqrt(5), of a (1, d) matrix (reference, step 5).
+        no_object = nn.init.kaiming_uniform_(torch.empty(1, embed_dim), a=math.sqrt(5))
+        self.no_object = nn.Parameter(no_object[0])
         self._embeddings: dict[Vocabulary, Tensor] = {}
-
-    def init_weights(self) -> None:
-        """Kaiming-uniform with a = sqrt(5), for the "no object" embedding as for the projection (reference, step 5)."""
-        super().init_weights()
-        nn.init.kaiming_uniform_(self.no_object[None], a=math.sqrt(5))
 
     def set_vocabulary(self, vocabulary: dict | Sequence[str] | Vocabulary) -> None:
         """Name other classes at test from now on; no weight changes."""

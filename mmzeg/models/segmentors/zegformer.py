@@ -77,13 +77,13 @@ class ZegFormer(EncoderDecoder):
         """
         try:
             losses = super().loss(inputs, data_samples)
-            bad = [name for name, value in losses.items() if not torch.isfinite(value).all()]
+            for name, value in losses.items():
+                if not torch.isfinite(value).all():
+                    raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
         except FloatingPointError as error:
-            bad, losses = [str(error)], None
-        if bad:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
             files = ', '.join(str(sample.metainfo.get('img_path')) for sample in data_samples)
-            raise FloatingPointError(f'iteration {iteration}: {bad[0]} is not finite on the batch {files}')
+            raise FloatingPointError(f'iteration {iteration}, batch {files}: {error}') from None
         return losses
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:

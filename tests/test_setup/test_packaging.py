@@ -1,0 +1,25 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_wheel_is_whole_and_pulls_in_no_stack(tmp_path):
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q', '-w', tmp_path, ROOT]
+    subprocess.run(command, check=True)
+    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel:
+        names = wheel.namelist()
+        metadata = wheel.read(next(name for name in names if name.endswith('METADATA'))).decode()
+    packaged = {name for name in names if name.startswith('mmzeg/')}
+    ours = {str(path.relative_to(ROOT)) for kind in ('py', 'json') for path in (ROOT / 'mmzeg').rglob(f'*.{kind}')}
+    assert packaged == ours
+    needed = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra' not in line]
+    stack = ('torch', 'numpy', 'mmcv', 'mmengine', 'mmseg', 'mmdet', 'open', 'scipy')
+    assert needed and not [line for line in needed if line.split()[1].startswith(stack)]
+
+
+def test_one_test_command():
+    assert '    make test\n' in (ROOT / 'README.md').read_text()
+    assert (ROOT / '.ci' / 'run').read_text().splitlines()[-1] == 'make test'

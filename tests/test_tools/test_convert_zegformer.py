@@ -1,0 +1,70 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+LISTS = ROOT / 'tests' / 'data' / 'released_state_dicts'
+
+
+def convert(*arguments):
+    command = [sys.executable, str(ROOT / 'tools' / 'model_converters' / 'zegformer.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A made-up R50 checkpoint in detectron2's form, every tensor narrow but with the right name."""
+    names = json.loads((LISTS / 'zegformer_r50_coco_stuff.json').read_text())
+    weights = {name: torch.ones([1 if side > 8 else side for side in shape]) for name, shape in names.items()}
+    weights['sem_seg_head.predictor.logit_scale'].fill_(4.6052)
+    return weights
+
+
+def test_a_detectron2_checkpoint(released, tmp_path):
+    source, target = tmp_path / 'model_final.pth', tmp_path / 'ours.pth'
+    torch.save(dict(model=released, iteration=5), source)
+    result = convert(source, target)
+    assert result.returncode == 0, result.stderr
+    weights = torch.load(target, weights_only=True)['state_dict']
+    assert 'decode_head.classifier.no_object' in weights
+    counters = [name for name in weights if name.endswith('num_batches_tracked')]
+    assert len(weights) - len(counters) == len(released) - 2
+    again = convert(source, target)
+    assert again.returncode == 2 and '--overwrite' in again.stderr
+    assert convert(source, target, '--overwrite').returncode == 0
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda weights: weights.pop('sem_seg_head.predictor.bg_feature'), 'lacks sem_seg_head.predictor.bg_feature'),
+        (lambda weights: weights.update(strange=torch.ones(1)), 'unknown names: strange'),
+        (lambda weights: weights['sem_seg_head.predictor.logit_scale'].fill_(3.0), '1 / tau = 20'),
+    ],
+)
+def test_something_else_is_refused(released, tmp_path, change, message):
+    change(released)
+    torch.save(dict(model=released), tmp_path / 'model.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    assert result.returncode == 2 and message in result.stderr and 'Traceback' not in result.stderr
+    assert not (tmp_path / 'ours.pth').exists()
+
+
+class Payload:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    torch.save(dict(model=Payload(tmp_path / 'run')), tmp_path / 'model.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    assert result.returncode == 2 and 'model.pth' in result.stderr
+    assert not (tmp_path / 'run').exists()
