@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -67,16 +67,20 @@ class CLIP:
     @property
     def is_loaded(self) -> bool:
         """Whether these weights are in memory."""
-        return (self.model, self.pretrained) in _LOADED
+        return self._key in _LOADED
 
     @property
     def network(self) -> nn.Module:
         """The open_clip model, loaded at the first call; shared in this process."""
-        key = (self.model, self.pretrained)
         with _LOCK:
-            if key not in _LOADED:
-                _LOADED[key] = load_clip(self.model, self.pretrained)
-        return _LOADED[key]
+            if self._key not in _LOADED:
+                _LOADED[self._key] = load_clip(self.model, self.pretrained)
+        return _LOADED[self._key]
+
+    @property
+    def _key(self) -> tuple:
+        # By precision too: weights once rounded to half cannot serve someone who asked for float32.
+        return self.model, self.pretrained, self.precision
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -155,14 +159,23 @@ class CLIP:
     def _on(self, device: torch.device) -> tuple[nn.Module, torch.dtype]:
         dtype = PRECISIONS[self.precision] or (torch.float16 if device.type == 'cuda' else torch.float32)
         parameter = next(self.network.parameters())
+        if dtype == torch.float32 != parameter.dtype:
+            # `auto`, back from CUDA: half-precision weights would stay rounded.
+            _LOADED.pop(self._key)
         if parameter.device != device or parameter.dtype != dtype:
             self.network.to(device, dtype)
         return self.network, dtype
 
-    def _tokenizer(self):
-        if self.model is not None:
+    def _tokenizer(self) -> Callable[[list[str]], Tensor]:
+        if self.model is None:
+            return open_clip.SimpleTokenizer(context_length=self.context_length)
+        try:
             return open_clip.get_tokenizer(self.model)
-        return open_clip.SimpleTokenizer(context_length=self.context_length)
+        except (ImportError, OSError) as error:
+            raise ValueError(
+                f"{self.model}'s tokenizer needs the package transformers and its hub files ({error}): "
+                'pip install transformers sentencepiece, and fetch them once where the hub is in reach'
+            ) from error
 
 
 @lru_cache

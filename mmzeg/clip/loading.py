@@ -1,11 +1,12 @@
 """One function through which every CLIP is made: hub tag and local file alike."""
 
+import json
 from pathlib import Path
 
 import open_clip
 from torch import Tensor, nn
 
-from mmzeg.utils.weight_files import read_state
+from mmzeg.utils.weight_files import is_torchscript, read_state
 
 
 def load_clip(model: str | None, pretrained: str) -> nn.Module:
@@ -22,17 +23,21 @@ def load_clip(model: str | None, pretrained: str) -> nn.Module:
     path = Path(pretrained)
     if path.is_file():
         state = read_state(path)
-        clip = _from_openai_names(state, path) if model is None else _make(model, f'{path} for model')
+        if model is None:
+            clip = _from_openai_names(state, path)
+        else:
+            # OpenAI publishes TorchScript archives, and trained them with QuickGELU whatever the name here says.
+            clip = open_clip.create_model(model, pretrained=None, force_quick_gelu=is_torchscript(path))
+            _set_statistics(clip, model, path)
         _fill(clip, state, path, model)
     else:
-        tags = open_clip.list_pretrained_tags_by_model(model) if model in open_clip.list_models() else []
+        tags = open_clip.list_pretrained_tags_by_model(model)
         if pretrained not in tags:
             raise FileNotFoundError(
                 f'{pretrained}: no such file, nor an open_clip tag of {model} (tags: {", ".join(tags) or "none"})'
             )
+        quick = bool(open_clip.get_pretrained_cfg(model, pretrained).get('quick_gelu'))
         try:
-            # OpenAI's weights were trained with QuickGELU, whatever the architecture's name says.
-            quick = pretrained == 'openai'
             clip = open_clip.create_model(model, pretrained=pretrained, force_quick_gelu=quick)
         except OSError as error:
             raise FileNotFoundError(
@@ -42,10 +47,27 @@ def load_clip(model: str | None, pretrained: str) -> nn.Module:
     return clip.float().eval().requires_grad_(False)
 
 
-def _make(model: str, what: str) -> nn.Module:
-    if model not in open_clip.list_models():
-        raise ValueError(f'{what} {model}: open_clip knows no such architecture; see open_clip.list_models()')
-    return open_clip.create_model(model, pretrained=None)
+def _set_statistics(clip: nn.Module, model: str, path: Path) -> None:
+    """Mean and deviation of a local file: from the hub's open_clip_config.json beside it, else as all tags have them.
+
+    Raises:
+        ValueError: The architecture's tags differ and nothing beside the file says which it is.
+    """
+    beside = path.with_name('open_clip_config.json')
+    if beside.is_file():
+        found = json.loads(beside.read_text())['preprocess_cfg']
+        statistics = {(tuple(found['mean']), tuple(found['std']))}
+    else:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        configs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
+        statistics = {(tuple(config['mean']), tuple(config['std'])) for config in configs if config.get('mean')}
+    if len(statistics) > 1:
+        raise ValueError(
+            f"{path}: {model}'s published weights differ in mean and deviation; put the open_clip_config.json of these "
+            'beside the file'
+        )
+    for mean, std in statistics:
+        open_clip.model.set_model_preprocess_cfg(clip, clip.visual.preprocess_cfg | {'mean': mean, 'std': std})
 
 
 def openai_config(state: dict[str, Tensor], path: Path) -> dict:

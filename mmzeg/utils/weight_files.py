@@ -22,7 +22,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == '.safetensors':
             state = load_file(path)
-        elif _is_torchscript(path):
+        elif is_torchscript(path):
             state = torch.jit.load(path, map_location='cpu').state_dict()
         else:
             state = torch.load(path, map_location='cpu', weights_only=True)
@@ -38,7 +38,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, as OpenAI's own CLIP files are."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmzeg.clip import EmbeddingFile
+
+VECTORS = {'sky': [3.0, 0.0], 'house': [0.0, 2.0], 'building': [4.0, 0.0]}
+
+
+@pytest.mark.parametrize('suffix', ['npz', 'safetensors'])
+def test_lookup_and_synonyms(tmp_path, suffix):
+    path = tmp_path / f'words.{suffix}'
+    if suffix == 'npz':
+        np.savez(path, **VECTORS)
+    else:
+        save_file({name: torch.tensor(vector) for name, vector in VECTORS.items()}, path)
+    words = EmbeddingFile(str(path))
+    found = words.text_embeddings(['sky', 'building, house'], 'single')
+    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]))
+    with pytest.raises(ValueError, match=f"words.{suffix}: no vector for class 'car'"):
+        words.text_embeddings(['car'], 'single')
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match='gone.npz'):
+        EmbeddingFile(str(tmp_path / 'gone.npz'))
+    (tmp_path / 'cut.npz').write_bytes(b'PK\x03\x04')
+    with pytest.raises(ValueError, match='cut.npz: cut off'):
+        EmbeddingFile(str(tmp_path / 'cut.npz'))
+    np.savez(tmp_path / 'mixed.npz', a=np.zeros(2), b=np.zeros(3))
+    with pytest.raises(ValueError, match='mixed.npz: every name needs one vector of the same width'):
+        EmbeddingFile(str(tmp_path / 'mixed.npz'))

@@ -1,0 +1,110 @@
+"""Small models of every family of open_clip, from local files."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mmzeg.clip import CLIP
+
+GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
+TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
+VISIONS = {
+    'small-vit': dict(vision_cfg=dict(image_size=48, layers=1, width=64, patch_size=16)),
+    'small-resnet': dict(vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16)),
+    'small-convnext': dict(
+        vision_cfg=dict(image_size=64, timm_model_name='convnext_atto', timm_pool='avg', timm_proj='linear')
+    ),
+    'small-eva': dict(
+        vision_cfg=dict(image_size=224, timm_model_name='eva02_tiny_patch14_224', timm_pool='token', timm_proj='linear')
+    ),
+    # SigLIP's form; by another name, since open_clip gives a 'siglip' a tokenizer that only the hub has.
+    'small-bias': dict(
+        init_logit_bias=-10,
+        custom_text=True,
+        vision_cfg=dict(image_size=224, timm_model_name='vit_tiny_patch16_224', timm_pool='map', timm_proj='none'),
+    ),
+}
+
+
+@pytest.fixture
+def family(request, tmp_path):
+    name = request.param
+    config = dict(embed_dim=192 if name == 'small-bias' else 48, text_cfg=TEXT) | VISIONS[name]
+    (tmp_path / f'{name}.json').write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f'{name}.json')
+    torch.manual_seed(0)
+    return name, open_clip.create_model(name).eval()
+
+
+@pytest.mark.parametrize('family', VISIONS, indirect=True)
+@pytest.mark.parametrize('suffix', ['safetensors', 'pt'])
+def test_family_from_a_local_file(family, suffix, tmp_path):
+    name, network = family
+    path = tmp_path / f'weights.{suffix}'
+    state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+    save_file(state, path) if suffix == 'safetensors' else torch.save(dict(state_dict=state), path)
+    clip = CLIP(str(path), model=name, cache_dir=str(tmp_path / 'cache'))
+    assert clip.embed_dim == network.text_projection.shape[1] if hasattr(network, 'text_projection') else True
+    assert clip.context_length == 16 and not clip.is_loaded
+    images = torch.randn(2, 3, *clip.image_size)
+    torch.testing.assert_close(clip.encode_image(images), network.encode_image(images).detach())
+    tokens = open_clip.get_tokenizer(name)(['a photo of a cat'])
+    torch.testing.assert_close(clip.encode_text(['a photo of a cat']), network.encode_text(tokens).detach())
+    assert (clip.logit_bias is not None) == (name == 'small-bias')
+    assert clip.text_embeddings(['sky', 'car'], 'single').shape == (2, clip.embed_dim)
+    assert not any(parameter.requires_grad for parameter in clip.network.parameters())
+    assert CLIP(str(path), model=name).network is clip.network
+
+
+def test_openai_archive_and_quick_gelu(tmp_path):
+    """OpenAI's own form, a TorchScript archive: the same model as from safetensors, with QuickGELU."""
+
+    class Holder(torch.nn.Module):
+        pass
+
+    root = Holder()
+    for name, tensor in load_file(GOLDEN).items():
+        *folders, last = name.split('.')
+        module = root
+        for folder in folders:
+            if not hasattr(module, folder):
+                module.add_module(folder, Holder())
+            module = getattr(module, folder)
+        module.register_parameter(last, torch.nn.Parameter(tensor))
+    path = tmp_path / 'ViT.pt'
+    torch.jit.script(root).save(str(path))
+    archive, plain = CLIP(str(path)), CLIP(str(GOLDEN))
+    images = torch.randn(2, 3, *plain.image_size)
+    assert torch.equal(archive.encode_image(images), plain.encode_image(images))
+    kinds = {type(module).__name__ for module in archive.network.modules()}
+    assert 'QuickGELU' in kinds and 'GELU' not in kinds
+    assert archive.image_mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+
+
+def test_statistics_come_from_the_weights(tmp_path):
+    from mmzeg.clip.loading import _set_statistics
+
+    network = torch.nn.Module()
+    network.visual = torch.nn.Module()
+    network.visual.preprocess_cfg = {}
+    _set_statistics(network, 'ViT-B-16-SigLIP', tmp_path / 'weights.safetensors')
+    assert network.visual.image_mean == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match='open_clip_config.json'):
+        _set_statistics(network, 'ViT-L-14', tmp_path / 'weights.safetensors')
+    config = dict(preprocess_cfg=dict(mean=[0.1] * 3, std=[0.2] * 3))
+    (tmp_path / 'open_clip_config.json').write_text(json.dumps(config))
+    _set_statistics(network, 'ViT-L-14', tmp_path / 'weights.safetensors')
+    assert network.visual.image_std == (0.2, 0.2, 0.2)
+
+
+def test_half_and_bfloat_precision(tmp_path):
+    images = torch.randn(2, 3, 224, 224)
+    want = CLIP(str(GOLDEN), precision='fp32').encode_image(images)
+    found = CLIP(str(GOLDEN), precision='bf16').encode_image(images)
+    assert found.dtype == torch.float32 and torch.nn.functional.cosine_similarity(found, want).min() > 0.99
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(CLIP(str(GOLDEN), precision='fp32').encode_image(images), want)
