@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmzeg.vocabulary import Vocabulary
@@ -20,10 +21,15 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: A data folder, or the checkpoint, is not there.
-        ValueError: A class listed twice or missing from the dataset's labels.
+        ValueError: A class listed twice or missing from the dataset's labels; mixed precision without a GPU.
     """
     if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')
+    if 'train_dataloader' in dataloaders and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise ValueError(
+            'mixed precision (AmpOptimWrapper) needs a GPU and none is found; on the CPU add '
+            '--cfg-options optim_wrapper.type=OptimWrapper'
+        )
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     for field in dataloaders:
         dataset = (cfg.get(field) or {}).get('dataset', {})

@@ -69,6 +69,11 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert 'seen_mIoU' in tested.stdout + tested.stderr
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 3
+    augmented = run(
+        TEST, str(work / 'iter_4.pth'), '--tta', '--show-dir', str(tmp_path / 'shown'), data=data, work_dir=work
+    )
+    assert augmented.returncode == 0, augmented.stderr
+    assert len(list(tmp_path.glob('shown/**/*.png'))) == 3
 
 
 @pytest.mark.parametrize(
@@ -79,9 +84,11 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
         (["train_dataloader.dataset.metainfo.classes=['sky','sky']"], "class 'sky' is listed twice"),
         (["train_dataloader.dataset.metainfo.classes=['sky','road']"], "class 1 is 'road' in the training dataset"),
         (['load_from=gone.pth'], 'gone.pth: no such checkpoint'),
+        (['optim_wrapper.type=AmpOptimWrapper'], 'mixed precision (AmpOptimWrapper) needs a GPU'),
     ],
 )
-def test_bad_input_ends_in_one_line(data, tmp_path, options, message):
+def test_bad_input_ends_in_one_line(data, tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     result = run(TRAIN, data=data, work_dir=tmp_path / 'work', options=(*SHORT, *options))
     assert result.returncode == 2, result.stderr
     assert message in result.stderr.splitlines()[-1]
