@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 from mmzeg.clip import CLIP, get_templates
 
@@ -48,3 +49,20 @@ def test_prompt_sets():
         get_templates('most')
     with pytest.raises(ValueError, match='needs one'):
         get_templates(['a photo'])
+
+
+def _fill(rank, folder, barrier):
+    torch.set_num_threads(1)
+    clip = CLIP(str(FILE), cache_dir=str(folder))
+    barrier.wait()
+    for _ in range(20):
+        for path in folder.glob('*.safetensors'):
+            path.unlink(missing_ok=True)
+        found = clip.text_embeddings(['sky', 'car'], 'single')
+        assert found.shape == (2, 512) and torch.isfinite(found).all()
+
+
+def test_two_processes_fill_it_at_once(tmp_path):
+    barrier = mp.get_context('spawn').Barrier(2)
+    mp.spawn(_fill, (tmp_path, barrier), nprocs=2)
+    assert not list(tmp_path.glob('*.tmp'))
