@@ -45,8 +45,11 @@ class EmbeddingFile:
         """Width d of the vectors."""
         return len(next(iter(self.vectors.values())))
 
-    def text_embeddings(self, names: Sequence[str], prompts: str | Sequence[str]) -> Tensor:
-        """(C, d) unit vectors, float32; synonyms are normalised and averaged. Word vectors know no prompts."""
+    def text_embeddings(
+        self, names: Sequence[str], prompts: str | Sequence[str], device: str | torch.device = 'cpu'
+    ) -> Tensor:
+        """(C, d) unit vectors, float32; synonyms are normalised and averaged. Word vectors know no prompts, and
+        need no device."""
         return torch.stack([self._embed(name) for name in names])
 
     def _embed(self, name: str) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
+from mmzeg.clip.loading import statistics
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
@@ -58,6 +59,9 @@ def test_family_from_a_local_file(family, suffix, tmp_path):
     assert clip.text_embeddings(['sky', 'car'], 'single').shape == (2, clip.embed_dim)
     assert not any(parameter.requires_grad for parameter in clip.network.parameters())
     assert CLIP(str(path), model=name).network is clip.network
+    rounded = CLIP(str(path), model=name, precision='bf16')
+    close = torch.nn.functional.cosine_similarity(rounded.encode_image(images), clip.encode_image(images))
+    assert close.min() > 0.98 and rounded.logit_scale == clip.logit_scale
 
 
 def test_openai_archive_and_quick_gelu(tmp_path):
@@ -86,19 +90,15 @@ def test_openai_archive_and_quick_gelu(tmp_path):
 
 
 def test_statistics_come_from_the_weights(tmp_path):
-    from mmzeg.clip.loading import _set_statistics
-
-    network = torch.nn.Module()
-    network.visual = torch.nn.Module()
-    network.visual.preprocess_cfg = {}
-    _set_statistics(network, 'ViT-B-16-SigLIP', tmp_path / 'weights.safetensors')
-    assert network.visual.image_mean == (0.5, 0.5, 0.5)
+    path = tmp_path / 'weights.safetensors'
+    path.touch()
+    assert statistics('ViT-B-16-SigLIP', str(path))[0] == (0.5, 0.5, 0.5)
+    assert statistics('ViT-B-16-SigLIP', 'webli')[1] == (0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match='open_clip_config.json'):
-        _set_statistics(network, 'ViT-L-14', tmp_path / 'weights.safetensors')
+        statistics('ViT-L-14', str(path))
     config = dict(preprocess_cfg=dict(mean=[0.1] * 3, std=[0.2] * 3))
     (tmp_path / 'open_clip_config.json').write_text(json.dumps(config))
-    _set_statistics(network, 'ViT-L-14', tmp_path / 'weights.safetensors')
-    assert network.visual.image_std == (0.2, 0.2, 0.2)
+    assert statistics('ViT-L-14', str(path)) == ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
 
 
 def test_half_and_bfloat_precision(tmp_path):

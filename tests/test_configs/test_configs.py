@@ -70,7 +70,7 @@ def test_r101_size_and_one_training_step(monkeypatch):
     classifier = model.decode_head.classifier
     generator = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(156, 512, generator=generator), dim=-1)
-    monkeypatch.setattr(classifier.text_encoder, 'text_embeddings', lambda names, prompts: vectors)
+    monkeypatch.setattr(classifier.text_encoder, 'text_embeddings', lambda names, prompts, device: vectors)
     samples = []
     for index in range(2):
         sample = SegDataSample(metainfo=dict(img_path=f'{index}.jpg'))

@@ -68,7 +68,8 @@ class CLIPTextClassifier(BaseModule):
         key = (vocabulary, prompts if isinstance(prompts, str) else tuple(prompts))
         found = self._embeddings.get(key)
         if found is None or found.device != self.no_object.device:
-            found = self.text_encoder.text_embeddings(vocabulary.names, prompts).to(self.no_object.device)
+            device = self.no_object.device
+            found = self.text_encoder.text_embeddings(vocabulary.names, prompts, device=device).to(device)
             if len(self._embeddings) >= 8:
                 self._embeddings.pop(next(iter(self._embeddings)))
             self._embeddings[key] = found

@@ -55,7 +55,8 @@ class CLIPCropScorer:
             Tensor: (Q, C) = CLIP's scale x cosine (+ its bias, if it has one).
         """
         embeddings = F.normalize(self.embed(image, mask_logits, valid_size), dim=-1)
-        text = self.clip.text_embeddings(vocabulary.names, self.prompts).to(embeddings.device)
+        device = embeddings.device
+        text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
         return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
 
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
