@@ -54,7 +54,7 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     def run() -> None:
         try:
             main()
-        except (FileNotFoundError, FloatingPointError, ValueError) as error:
+        except (OSError, FloatingPointError, ValueError) as error:
             print(f'mmzeg: error: {error}', file=sys.stderr)
             sys.exit(2)
 

@@ -65,9 +65,9 @@ def test_checkpoint_of_another_model_is_refused(cfg):
     weights = MODELS.build(cfg).state_dict()
     cfg.decode_head.num_queries = 7
     other = MODELS.build(cfg)
-    with pytest.raises(RuntimeError, match='another width or backbone: decode_head.query_embed'):
+    with pytest.raises(ValueError, match='another width or backbone: decode_head.query_embed'):
         other.load_state_dict(weights)
-    with pytest.raises(RuntimeError, match='lacks'):
+    with pytest.raises(ValueError, match='lacks'):
         other.load_state_dict({name: tensor for name, tensor in weights.items() if 'query' not in name})
 
 

@@ -69,6 +69,10 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert 'seen_mIoU' in tested.stdout + tested.stderr
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 3
+    narrower = run(
+        TEST, str(work / 'iter_4.pth'), data=data, work_dir=work, options=['model.decode_head.num_queries=7']
+    )
+    assert narrower.returncode == 2 and 'another width or backbone' in narrower.stderr.splitlines()[-1]
     augmented = run(
         TEST, str(work / 'iter_4.pth'), '--tta', '--show-dir', str(tmp_path / 'shown'), data=data, work_dir=work
     )

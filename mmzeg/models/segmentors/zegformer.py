@@ -117,19 +117,19 @@ class ZegFormer(EncoderDecoder):
         """Refuse a checkpoint of another width, backbone or model, which MMEngine would load in part, with a warning.
 
         Raises:
-            RuntimeError: Names the first missing weight, or the first of another shape.
+            ValueError: Names the first missing weight, or the first of another shape.
         """
         ours = {prefix + name: weight for name, weight in self.state_dict().items()}
         missing = [name for name in ours if name not in state_dict and not name.endswith('num_batches_tracked')]
         reshaped = [name for name in ours if name in state_dict and state_dict[name].shape != ours[name].shape]
         if reshaped:
             name = reshaped[0]
-            raise RuntimeError(
+            raise ValueError(
                 f'the checkpoint is of another width or backbone: {name} is {tuple(state_dict[name].shape)} there and '
                 f'{tuple(ours[name].shape)} in the config ({len(reshaped)} such weights); test it with its own config'
             )
         if missing:
-            raise RuntimeError(
+            raise ValueError(
                 f'the checkpoint lacks {len(missing)} of {len(ours)} weights, {missing[0]} first: it is of another '
                 'model or backbone; test it with its own config, or give backbone weights as backbone.init_cfg'
             )
