@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmzeg.registry import TASK_UTILS
@@ -21,7 +21,8 @@ class Vocabulary:
 
     Raises:
         FileNotFoundError: ``classes`` is a string and no such file is there.
-        ValueError: No class, a class twice, or an unseen class that is not among the classes; names it.
+        ValueError: No class, a name that is no string, a class twice or both seen and unseen, an unseen class that is
+            not among the classes, or a file of another form; names the class, and the file if one was given.
     """
 
     def __init__(
@@ -30,24 +31,22 @@ class Vocabulary:
         unseen: Sequence[str] | None = None,
         prompts: str | Sequence[str] | None = None,
     ) -> None:
+        origin = ''
         if isinstance(classes, (str, Path)):
+            origin = f'{classes}: '
             classes, unseen = _read(Path(classes), unseen)
-        for name in classes:
-            if not isinstance(name, str) or not name.strip():
-                raise ValueError(f'a class name must be a non-empty string, got {name!r}')
-        self.names = tuple(classes)
+        self.names = _checked(classes, f'{origin}classes')
         if not self.names:
-            raise ValueError('the vocabulary is empty: list at least one class name')
+            raise ValueError(f'{origin}the vocabulary is empty: list at least one class name')
         self._index = {name: index for index, name in enumerate(self.names)}
-        for group, label in ((self.names, 'classes'), (tuple(unseen or ()), 'unseen')):
-            twice = [name for index, name in enumerate(group) if name in group[:index]]
-            if twice:
-                raise ValueError(f'class {twice[0]!r} is listed twice in {label}: remove one of the two')
-        strangers = [name for name in unseen or () if name not in self._index]
+        self._unseen = frozenset(_checked(() if unseen is None else unseen, f'{origin}unseen'))
+        strangers = sorted(self._unseen - self._index.keys())
         if strangers:
-            raise ValueError(f'class {strangers[0]!r} is listed in unseen but is not among the classes: add it there')
-        self.unseen = tuple(name for name in self.names if name in set(unseen or ()))
-        self.seen = tuple(name for name in self.names if name not in set(self.unseen))
+            raise ValueError(
+                f'{origin}class {strangers[0]!r} is listed in unseen but not among the classes: add it there'
+            )
+        self.unseen = tuple(name for name in self.names if name in self._unseen)
+        self.seen = tuple(name for name in self.names if name not in self._unseen)
         self.prompts = prompts if prompts is None or isinstance(prompts, str) else tuple(prompts)
 
     @classmethod
@@ -56,7 +55,12 @@ class Vocabulary:
         if isinstance(vocabulary, cls):
             return vocabulary
         if isinstance(vocabulary, dict):
-            return cls(**{key: value for key, value in vocabulary.items() if key != 'type'})
+            fields = {key: value for key, value in vocabulary.items() if key != 'type'}
+            strangers = sorted(map(str, fields.keys() - {'classes', 'unseen', 'prompts'}))
+            if strangers or 'classes' not in fields:
+                wrong = f'unknown field {strangers[0]!r}' if strangers else 'no field classes'
+                raise ValueError(f'{wrong} in the config of a vocabulary: it takes classes, unseen and prompts')
+            return cls(**fields)
         return cls(vocabulary)
 
     @property
@@ -72,7 +76,7 @@ class Vocabulary:
 
     def is_seen(self, name: str) -> bool:
         """Whether a class was labelled in training; ValueError where there is no such class."""
-        return self.names[self.index(name)] not in self.unseen
+        return self.names[self.index(name)] not in self._unseen
 
     def synonyms(self, name: str) -> list[str]:
         """The words of a class: its name, split at ", " (reference, step 6)."""
@@ -90,8 +94,9 @@ class Vocabulary:
             ours = self.names[position] if position < len(self) else None
             theirs = names[position] if position < len(names) else None
             if ours != theirs:
+                theirs, ours = ('missing' if name is None else repr(name) for name in (theirs, ours))
                 raise ValueError(
-                    f'class {position} is {theirs!r} in {owner} but {ours!r} in the model: give both the same list'
+                    f'class {position} is {theirs} in {owner} but {ours} in the model: give both the same list'
                 )
         if unseen is not None and set(unseen) != set(self.unseen):
             name = sorted(set(unseen) ^ set(self.unseen))[0]
@@ -113,15 +118,35 @@ class Vocabulary:
         return self.names, self.unseen, self.prompts
 
 
+def _checked(names: Sequence[str], label: str) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f'{label} must be a list of class names, got {names!r}')
+    names = tuple(names)
+    met = set()
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f'{label}: a class name must be a non-empty string, got {name!r}')
+        if name in met:
+            raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
+        met.add(name)
+    return names
+
+
 def _read(path: Path, unseen: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file of class names; a list of names works as well')
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+        split = json.loads(text) if path.suffix == '.json' else None
+    except ValueError as error:
+        raise ValueError(f'{path}: not a UTF-8 text or JSON file of class names ({error}): correct it') from error
     if path.suffix != '.json':
-        return [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()], unseen
-    split = json.loads(path.read_text(encoding='utf-8'))
-    if not isinstance(split, dict) or not {'seen', 'unseen'} <= set(split):
+        return [line.strip() for line in text.splitlines() if line.strip()], unseen
+    if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in ('seen', 'unseen')):
         raise ValueError(f'{path}: a JSON of classes needs the lists "seen" and "unseen"')
-    both = [name for name in split['seen'] if name in set(split['unseen'])]
+    for part in ('seen', 'unseen'):
+        _checked(split[part], f'{path}: {part}')
+    both = sorted(set(split['seen']) & set(split['unseen']))
     if both:
         raise ValueError(f'{path}: class {both[0]!r} is both seen and unseen: remove it from one')
     return [*split['seen'], *split['unseen']], split['unseen'] if unseen is None else unseen

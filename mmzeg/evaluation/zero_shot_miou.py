@@ -1,5 +1,6 @@
 """mIoU over seen classes, over unseen classes, and their harmonic mean (reference "The task")."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,25 +21,35 @@ class ZeroShotMIoU(BaseMetric):
 
     Only three counters a class are kept, whatever the number of images; a process holds its newest sample back until it
     is known whether it is one that the distributed sampler repeated to fill up.
-    A class that the ground truth does not hold is left out of every mean, as the released evaluator does; a mean over
-    no class is NaN.
+    A class that the ground truth does not hold is left out of every mean. A mean over no class is NaN: ``unseen_mIoU``
+    and ``hIoU`` where every class is seen. mmengine logs NaN, and never takes it for the best checkpoint's score.
+    ``save_best='hIoU'`` needs ``rule='greater'`` beside it; of the other keys mmengine knows the rule.
 
     Args:
-        ignore_index (int): Label value that is not evaluated. Defaults to 255.
+        ignore_index (int): Label value that is not evaluated; any integer. Defaults to 255.
         unseen_classes (list[str], optional): Defaults to the dataset's ``metainfo['unseen_classes']``, else to none.
         kwargs: What mmengine's ``BaseMetric`` takes: ``collect_device``, ``prefix``.
     """
 
     def __init__(self, ignore_index: int = 255, unseen_classes: Sequence[str] | None = None, **kwargs) -> None:
-        super().__init__(**kwargs)
         self.ignore_index, self.unseen_classes = ignore_index, unseen_classes
+        self._vocabulary: Vocabulary | None = None
+        super().__init__(**kwargs)
         self._reset()
 
     def _reset(self) -> None:
         self.results.clear()
-        self._counters: Tensor | None = None
-        self._newest: Tensor | None = None
+        self._counters: Tensor | int = 0
+        self._newest: Tensor | int = 0
         self._samples = 0
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict) -> None:
+        """Take the dataset's ``classes`` and ``unseen_classes``; ValueError where they disagree, before any image."""
+        self._dataset_meta = dataset_meta
+        self._vocabulary = None
+        if dataset_meta and dataset_meta.get('classes'):
+            self._vocabulary = self.vocabulary
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -47,76 +58,83 @@ class ZeroShotMIoU(BaseMetric):
         Raises:
             ValueError: The dataset names no classes, or an unseen class is not among them.
         """
+        if self._vocabulary is not None:
+            return self._vocabulary
         meta = self.dataset_meta or {}
         if not meta.get('classes'):
             raise ValueError('ZeroShotMIoU: the dataset names no classes: give it metainfo=dict(classes=NAMES)')
-        unseen = meta.get('unseen_classes', ()) if self.unseen_classes is None else self.unseen_classes
+        unseen = meta.get('unseen_classes') if self.unseen_classes is None else self.unseen_classes
         return Vocabulary(meta['classes'], unseen=unseen)
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: dict | None, data_samples: Sequence[dict]) -> None:
         """Count a batch.
 
         Args:
             data_batch (dict): Unused; mmengine's contract.
-            data_samples (Sequence[dict]): With ``pred_sem_seg`` and ``gt_sem_seg``, each holding ``data`` (1, H, W).
+            data_samples (Sequence[dict]): With ``pred_sem_seg`` and ``gt_sem_seg``, each holding ``data`` (1, H, W) of
+                any integer type, on any device.
 
         Raises:
-            ValueError: Sizes differ, or a label value is outside the class list; names the file.
+            ValueError: No label, sizes that differ, or a value outside the class list; names the file.
         """
         num_classes = len(self.vocabulary)
         for sample in data_samples:
-            prediction = sample['pred_sem_seg']['data'].squeeze(0)
-            label = sample['gt_sem_seg']['data'].squeeze(0).to(prediction.device)
-            counted = count(prediction, label, num_classes, self.ignore_index, sample.get('img_path', 'an image'))
-            if self._newest is not None:
-                self._counters = self._newest if self._counters is None else self._counters + self._newest
+            name = str(sample.get('img_path') or f'sample {self._samples}')
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(f"{name}: no label to compare with: add dict(type='LoadAnnotations') to the pipeline")
+            prediction, label = _map(sample['pred_sem_seg']), _map(sample['gt_sem_seg'])
+            counted = count(prediction, label.to(prediction.device), num_classes, self.ignore_index, name)
+            self._counters = self._counters + self._newest
             self._newest = counted
             self._samples += 1
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Metrics over the ``size`` samples of the dataset, equal on every process; the counters start anew."""
-        total = torch.zeros(3, len(self.vocabulary), dtype=torch.int64)
-        if self._counters is not None:
-            total += self._counters
+        """Metrics over the ``size`` samples of the dataset, equal on every process; the counters start anew.
+
+        Raises:
+            ValueError: More samples were processed than the sampler's filling-up explains.
+        """
         # mmengine deals sample k * world_size + rank to a process as its k-th; those beyond the dataset are repeats.
         newest_index = (self._samples - 1) * dist.get_world_size() + dist.get_rank()
-        if self._newest is not None and newest_index < size:
+        surplus = newest_index - dist.get_world_size() >= size
+        total = torch.zeros(3, len(self.vocabulary), dtype=torch.int64) + self._counters
+        if newest_index < size:
             total += self._newest
-        counted = torch.tensor(self._samples)
-        device = dist.get_comm_device() if dist.is_distributed() else torch.device('cpu')
-        total, counted = total.to(device), counted.to(device)
-        dist.all_reduce(total)
-        dist.all_reduce(counted)
+        tally = torch.tensor([self._samples, int(surplus)])
         self._reset()
-        if counted == 0:
-            print_log('ZeroShotMIoU saw no sample: is the test dataset empty?', 'current', 30)
-        metrics = self.compute_metrics(list(total.cpu().numpy()))
+        dist.all_reduce(total)
+        dist.all_reduce(tally)
+        samples, surplus = tally.tolist()
+        # One process must not raise alone: the others would wait for it.
+        if surplus:
+            raise ValueError(f'ZeroShotMIoU: {samples} samples for a dataset of {size}: evaluate each sample once')
+        if samples == 0:
+            print_log('ZeroShotMIoU saw no sample: is the dataset empty?', 'current', logging.WARNING)
+        metrics = self.compute_metrics(list(total.numpy()))
         return {f'{self.prefix}/{name}' if self.prefix else name: value for name, value in metrics.items()}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Metrics from the counters: intersection, prediction and label areas, each (C,), in pixels."""
+        """Metrics from the counters: intersection, predicted and labelled areas, each (C,), in pixels."""
         intersection, predicted, labelled = (np.asarray(part, dtype=np.float64) for part in results)
-        vocabulary = self.vocabulary
         present = labelled > 0
         with np.errstate(divide='ignore', invalid='ignore'):
             iou = np.where(present, 100 * intersection / (predicted + labelled - intersection), np.nan)
             accuracy = np.where(present, 100 * intersection / labelled, np.nan)
-        seen = np.array(vocabulary.seen_mask)
+        seen = np.array(self.vocabulary.seen_mask)
         seen_miou, unseen_miou = _mean(iou[seen]), _mean(iou[~seen])
         total = seen_miou + unseen_miou
-        metrics = dict(
+        table = PrettyTable(['class', 'seen', 'IoU', 'Acc'], align='l')
+        for name, is_seen, one_iou, one_accuracy in zip(self.vocabulary.names, seen, iou, accuracy, strict=True):
+            table.add_row([name, 'seen' if is_seen else 'unseen', f'{one_iou:.2f}', f'{one_accuracy:.2f}'])
+        print_log('\n' + table.get_string(), 'current')
+        return dict(
             seen_mIoU=seen_miou,
             unseen_mIoU=unseen_miou,
-            hIoU=2 * seen_miou * unseen_miou / total if total > 0 else total,
+            hIoU=0.0 if total == 0 else 2 * seen_miou * unseen_miou / total,
             mIoU=_mean(iou),
             aAcc=float(100 * intersection.sum() / labelled.sum()) if present.any() else float('nan'),
             mAcc=_mean(accuracy),
         )
-        table = PrettyTable(['class', 'seen', 'IoU', 'Acc'], align='l')
-        for name, is_seen, one_iou, one_accuracy in zip(vocabulary.names, seen, iou, accuracy, strict=True):
-            table.add_row([name, 'seen' if is_seen else 'unseen', f'{one_iou:.2f}', f'{one_accuracy:.2f}'])
-        print_log('\n' + table.get_string(), 'current')
-        return metrics
 
 
 def _mean(values: np.ndarray) -> float:
@@ -124,14 +142,29 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float('nan')
 
 
+def _map(pixel_data: dict) -> Tensor:
+    data = pixel_data['data']
+    # torch 2.1 has no 16-bit unsigned integers.
+    data = torch.from_numpy(data.astype(np.int64)) if isinstance(data, np.ndarray) else data
+    return data[0] if data.ndim == 3 else data
+
+
 def count(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int, name: str) -> Tensor:
     """Pixels of every class: (3, C) int64 intersection, predicted, labelled, over the pixels that are not ignored.
+
+    Args:
+        prediction (Tensor): (H, W) class indices.
+        label (Tensor): (H, W) class indices or ``ignore_index``, on the same device.
+        num_classes (int): C.
+        ignore_index (int): Label value that is not counted.
+        name (str): What an error names.
 
     Raises:
         ValueError: Sizes differ, or a value lies outside [0, C); names ``name``.
     """
     if prediction.shape != label.shape:
-        raise ValueError(f'{name}: the prediction is {tuple(prediction.shape)} and its label {tuple(label.shape)}')
+        sizes = ' and its label '.join(' x '.join(map(str, part.shape)) for part in (prediction, label))
+        raise ValueError(f'{name}: the prediction is {sizes}: resize predictions to the size of the label')
     label = label.long()
     valid = label != ignore_index
     label, prediction = label[valid], prediction.long()[valid]

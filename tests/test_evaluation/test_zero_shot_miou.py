@@ -1,17 +1,23 @@
 import json
+import math
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine import dist
+from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from two_processes import run_two
 
 from mmzeg.evaluation import ZeroShotMIoU
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'evaluator'
 META = dict(classes=['a', 'b', 'c'], unseen_classes=['c'])
+KEYS = ['seen_mIoU', 'unseen_mIoU', 'hIoU', 'mIoU', 'aAcc', 'mAcc']
 
 
 def sample(prediction, label):
@@ -21,70 +27,202 @@ def sample(prediction, label):
     }
 
 
-def metric(**kwargs):
+def metric(meta=META, **kwargs):
     made = ZeroShotMIoU(**kwargs)
-    made.dataset_meta = META
+    made.dataset_meta = meta
     return made
 
 
-def test_golden():
+@pytest.mark.parametrize('batch', [1, 4, 6])
+def test_golden(batch):
     golden = json.loads((GOLDEN / 'metrics.json').read_text())
     maps = np.load(GOLDEN / 'maps.npz')
     names = golden['class_names']
     made = ZeroShotMIoU(ignore_index=golden['ignore_index'])
     made.dataset_meta = dict(classes=names, unseen_classes=[names[index] for index in golden['unseen']])
     found = [sample(prediction, label) for prediction, label in zip(maps['pred'], maps['gt'], strict=True)]
-    made.process({}, found)
+    for start in range(0, len(found), batch):
+        made.process({}, found[start : start + batch])
     result = made.evaluate(len(found))
     pairs = dict(
         seen_mIoU='seen_IoU', unseen_mIoU='unseen_IoU', hIoU='harmonic mean', mIoU='mIoU', aAcc='pACC', mAcc='mACC'
     )
+    assert list(result) == KEYS
     for ours, theirs in pairs.items():
         assert result[ours] == pytest.approx(golden['metrics'][theirs], abs=1e-6)
 
 
-def test_by_hand_with_an_absent_class_and_16_bit_labels():
-    made = metric(ignore_index=65535)
-    made.process({}, [sample([[0, 2, 2, 0]], np.array([[0, 0, 2, 65535]], dtype=np.int32))])
+def test_by_hand_with_a_class_absent_from_the_ground_truth():
+    made = metric()
+    made.process({}, [sample([[0, 2, 2, 0, 1]], [[0, 0, 2, 255, 0]])])
     result = made.evaluate(1)
-    assert result['seen_mIoU'] == 50 and result['unseen_mIoU'] == 50 and result['mIoU'] == 50
-    assert result['aAcc'] == pytest.approx(200 / 3) and result['mAcc'] == 75
+    # a: 1 of 3, c: 1 of 2; b is predicted but nowhere labelled, and the fourth pixel is ignored.
+    assert result['seen_mIoU'] == pytest.approx(100 / 3) and result['unseen_mIoU'] == 50
+    assert result['mIoU'] == pytest.approx((100 / 3 + 50) / 2) and result['hIoU'] == pytest.approx(40)
+    assert result['aAcc'] == 50 and result['mAcc'] == pytest.approx((100 / 3 + 100) / 2)
 
 
-def test_starts_anew_and_works_in_an_evaluator():
+@pytest.mark.parametrize('ignore_index', [255, -1, 65535, 1000])
+def test_any_ignore_value(ignore_index):
+    made = metric(ignore_index=ignore_index)
+    made.process({}, [sample([[0, 2, 2]], np.array([[0, 2, ignore_index]], dtype=np.int32))])
+    assert made.evaluate(1)['mIoU'] == 100
+
+
+@pytest.mark.parametrize('wrap', [np.asarray, lambda array: torch.from_numpy(array.astype(np.int64))])
+def test_16_bit_label_maps(wrap):
+    names = [f'class {index}' for index in range(847)]
+    label = np.array([[846, 300, 65535], [255, 846, 256]], dtype=np.uint16)
+    prediction = np.array([[846, 300, 0], [255, 844, 0]], dtype=np.uint16)
+    made = metric(dict(classes=names, unseen_classes=names[846:]), ignore_index=65535)
+    maps = dict(pred_sem_seg=dict(data=wrap(prediction)), gt_sem_seg=dict(data=wrap(label)))
+    made.process(None, [maps])
+    result = made.evaluate(1)
+    assert result['unseen_mIoU'] == 50 and result['seen_mIoU'] == pytest.approx(200 / 3) and result['aAcc'] == 60
+
+
+def test_every_class_seen():
+    made = metric(dict(classes=['a', 'b']))
+    made.process({}, [sample([[0, 1]], [[0, 0]])])
+    result = made.evaluate(1)
+    assert list(result) == KEYS and result['seen_mIoU'] == result['mIoU'] == 50
+    assert math.isnan(result['unseen_mIoU']) and math.isnan(result['hIoU'])
+
+
+def test_nothing_right():
+    made = metric()
+    made.process({}, [sample([[2, 0]], [[0, 2]])])
+    result = made.evaluate(1)
+    assert [result[key] for key in KEYS] == [0] * 6
+
+
+def test_empty_run_and_only_ignored_pixels():
+    made = metric()
+    assert all(math.isnan(value) for value in made.evaluate(0).values())
+    made.process({}, [sample([[0, 1]], [[255, 255]])])
+    assert all(math.isnan(value) for value in made.evaluate(1).values())
+
+
+def test_argument_overrides_the_dataset_and_prefix():
+    made = metric(unseen_classes=['a'], prefix='val')
+    made.process({}, [sample([[0, 1, 1, 2]], [[0, 1, 0, 2]])])
+    result = made.evaluate(1)
+    assert list(result) == [f'val/{key}' for key in KEYS]
+    assert result['val/unseen_mIoU'] == 50 and result['val/seen_mIoU'] == 75 and result['val/hIoU'] == 60
+
+
+def test_batch_of_odd_sizes_in_an_evaluator_that_starts_anew():
     evaluator = Evaluator([dict(type='mmzeg.ZeroShotMIoU', unseen_classes=['b'])])
     evaluator.dataset_meta = META
+    shapes = [(3, 5), (7, 1), (1, 1)]
+    samples = []
+    for shape in shapes:
+        found = SegDataSample(metainfo=dict(img_path='street.jpg'))
+        found.pred_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
+        found.gt_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
+        samples.append(found)
     for _ in range(2):
-        assert evaluator.offline_evaluate([sample([[0, 1]], [[0, 1]])], chunk_size=1)['hIoU'] == 100
+        evaluator.process(samples, {})
+        result = evaluator.evaluate(3)
+        assert result['unseen_mIoU'] == result['aAcc'] == 100 and math.isnan(result['seen_mIoU'])
+    evaluator.process([sample([[0, 0]], [[0, 1]])], {})
+    assert evaluator.evaluate(1)['aAcc'] == 50
+
+
+def test_offline_evaluate():
+    evaluator = Evaluator(ZeroShotMIoU())
+    evaluator.dataset_meta = META
+    found = [sample([[0, 1, 2]], [[0, 1, 2]]), sample([[0]], [[1]])]
+    assert evaluator.offline_evaluate(found, chunk_size=1) == evaluator.offline_evaluate(found, chunk_size=2)
+
+
+def test_table_marks_every_class(monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmzeg.evaluation.zero_shot_miou.print_log', lambda text, *_: lines.extend(text.splitlines()))
+    made = metric()
+    made.process({}, [sample([[0, 2, 2]], [[0, 0, 2]])])
+    made.evaluate(1)
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')]
+    assert rows == [
+        ['class', 'seen', 'IoU', 'Acc'],
+        ['a', 'seen', '50.00', '50.00'],
+        ['b', 'seen', 'nan', 'nan'],
+        ['c', 'unseen', '50.00', '100.00'],
+    ]
+
+
+def test_memory_does_not_grow_with_the_images():
+    made = metric()
+    sizes = []
+    for count in (2, 200):
+        for _ in range(count):
+            made.process({}, [sample([[0, 1], [2, 0]], [[0, 1], [2, 2]])])
+        sizes.append(len(pickle.dumps(made)))
+    assert sizes[1] <= sizes[0] + 8
 
 
 @pytest.mark.parametrize(
     'prediction, label, message',
-    [([[0, 1]], [[0, 7]], 'street.jpg: label value 7'), ([[0, 1]], [[0], [1]], 'street.jpg: the prediction is')],
+    [
+        ([[0, 1]], [[0, 7]], 'street.jpg: label value 7 is outside the 3 classes'),
+        ([[0, 1]], [[0, -1]], 'street.jpg: label value -1'),
+        ([[0, 3]], [[0, 1]], 'street.jpg: predicted value 3'),
+        ([[0, 1]], [[0], [1]], 'street.jpg: the prediction is 1 x 2 and its label 2 x 1'),
+    ],
 )
 def test_bad_maps(prediction, label, message):
     with pytest.raises(ValueError, match=message):
         metric().process({}, [sample(prediction, label)])
 
 
-def _images():
-    generator = np.random.default_rng(0)
-    return [(generator.integers(0, 3, (4, 5)), generator.integers(0, 3, (4, 5))) for _ in range(5)]
+def test_sample_without_a_label():
+    found = sample([[0]], [[0]])
+    del found['gt_sem_seg']
+    with pytest.raises(ValueError, match='street.jpg: no label'):
+        metric().process({}, [found])
 
 
-def _one_process(rank, path):
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}.rendezvous', rank=rank, world_size=2)
-    made, images = metric(), _images()
-    for index in [*range(5), 0][rank::2]:
-        made.process({}, [sample(*images[index])])
-    result = made.evaluate(5)
-    if dist.is_main_process():
-        torch.save(result, path)
+def test_bad_metainfo_is_refused_before_any_image():
+    with pytest.raises(ValueError, match="'d' is listed in unseen"):
+        metric(unseen_classes=['d'])
+    with pytest.raises(ValueError, match='names no classes'):
+        metric({}).process({}, [])
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_more_samples_than_the_dataset_has():
     made = metric()
-    for image in _images():
-        made.process({}, [sample(*image)])
-    mp.spawn(_one_process, (tmp_path / 'result.pt',), nprocs=2)
-    assert torch.load(tmp_path / 'result.pt') == made.evaluate(5)
+    made.process({}, [sample([[0]], [[0]])] * 4)
+    with pytest.raises(ValueError, match='4 samples for a dataset of 2'):
+        made.evaluate(2)
+
+
+def _images(count):
+    generator = np.random.default_rng(0)
+    return [sample(*generator.integers(0, 3, (2, 4 + index, 5))) for index in range(count)]
+
+
+def _one_of_two(rank, folder, counts, batch):
+    made, results = metric(), []
+    for count in counts:
+        images = _images(count)
+        indices = list(DefaultSampler(images, shuffle=False))
+        for start in range(0, len(indices), batch):
+            made.process({}, [images[index] for index in indices[start : start + batch]])
+        results.append(made.evaluate(count))
+    made.process({}, _images(3))
+    with pytest.raises(ValueError, match='6 samples for a dataset of 3'):
+        made.evaluate(3)
+    assert dist.get_rank() == rank
+    torch.save(results, folder / f'{rank}.pt')
+
+
+@pytest.mark.parametrize('batch', [1, 2])
+def test_two_processes_equal_one(tmp_path, batch):
+    counts = [5, 6, 1]
+    made, expected = metric(), []
+    for count in counts:
+        made.process({}, _images(count))
+        expected.append(made.evaluate(count))
+    run_two(_one_of_two, tmp_path, counts, batch)
+    for rank in range(2):
+        assert torch.load(tmp_path / f'{rank}.pt') == expected

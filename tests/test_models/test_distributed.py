@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import run_two
 
 from mmzeg.registry import MODELS
 
@@ -41,13 +41,11 @@ def losses_and_gradients(images, distributed=False):
 
 
 def one_process(rank, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
     torch.save(losses_and_gradients([[0, 1], [2, 3]][rank], distributed=True), folder / f'{rank}.pt')
 
 
 def test_gradients_equal_one_process(tmp_path):
-    mp.spawn(one_process, (tmp_path,), nprocs=2)
+    run_two(one_process, tmp_path)
     (first, gradients), (second, others) = (torch.load(tmp_path / f'{rank}.pt', weights_only=True) for rank in range(2))
     losses, wanted = losses_and_gradients([0, 1, 2, 3])
     for name, loss in losses.items():

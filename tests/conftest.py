@@ -1,0 +1,1 @@
+"""Lets the tests import what stands beside this file."""
