@@ -50,7 +50,9 @@ RULES = (
 )
 ESSENTIAL = (
     'backbone.stem.conv1.weight',
-    *(f'backbone.res{stage}.0.shortcut.weight' for stage in range(2, 6)),
+    # ResNet-18 and -34 have no shortcut convolution in their first stage.
+    *(f'backbone.res{stage}.0.conv1.weight' for stage in range(2, 6)),
+    *(f'backbone.res{stage}.0.shortcut.weight' for stage in range(3, 6)),
     *(f'sem_seg_head.pixel_decoder.adapter_{level}.weight' for level in range(1, 4)),
     *(f'sem_seg_head.pixel_decoder.layer_{level}.weight' for level in range(1, 5)),
     'sem_seg_head.pixel_decoder.mask_features.weight',
