@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
@@ -20,3 +21,9 @@ DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmzeg', location
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope='mmzeg', locations=['mmzeg.datasets.transforms'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmzeg', locations=['mmzeg.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmzeg', locations=['mmzeg.engine'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmzeg',
+    locations=['mmzeg.engine'],
+)

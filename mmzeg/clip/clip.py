@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmzeg.clip.loading import load_clip, model_config, openai_config, statistics
+from mmzeg.clip.loading import load_clip, model_config, openai_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.registry import MODELS
@@ -164,6 +164,10 @@ class CLIP:
                 "is too narrow for them (precision='fp32')"
             )
         return F.normalize(means, dim=-1).cpu()
+
+    def fetch(self) -> None:
+        """Have the weights on this machine without loading them; ConnectionError where a hub is out of reach."""
+        weight_path(self.model, self.pretrained)
 
     def fingerprint(self) -> str:
         """What the weights are: the content hash of a file, or architecture and tag of a hub's."""

@@ -33,9 +33,7 @@ def load_clip(
         ConnectionError: The weights of a tag cannot be downloaded.
         ValueError: The file is cut off, is not a CLIP, or is of another architecture.
     """
-    path = Path(pretrained)
-    if not path.is_file():
-        path = _download(model, pretrained)
+    path = weight_path(model, pretrained)
     state = read_state(path)
     config = openai_config(state, path) if model is None else model_config(model, pretrained)
     # Made in the middle of a training or a validation, it must leave neither the random numbers that follow nor its
@@ -91,16 +89,19 @@ def _tag(model: str | None, tag: str) -> dict:
     return found
 
 
-def _download(model: str | None, tag: str) -> Path:
-    config = _tag(model, tag)
+def weight_path(model: str | None, pretrained: str) -> Path:
+    """The local file of weights, downloaded first where ``pretrained`` is a tag; errors as in :func:`load_clip`."""
+    if Path(pretrained).is_file():
+        return Path(pretrained)
+    config = _tag(model, pretrained)
     try:
         return Path(open_clip.download_pretrained(config))
     # The hub's client raises types of its own beside OSError, and open_clip its own RuntimeError.
     except Exception as error:
         source = config.get('hf_hub') or config.get('url')
         raise ConnectionError(
-            f'{model}:{tag} is out of reach ({type(error).__name__}): download it elsewhere (from {source}) and give '
-            'its path as pretrained'
+            f'{model}:{pretrained} is out of reach ({type(error).__name__}): download it elsewhere (from {source}) and '
+            'give its path as pretrained'
         ) from error
 
 

@@ -1,4 +1,5 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
+from .no_decay_constructor import NoDecayConstructor
 from .vocabulary_check_hook import VocabularyCheckHook
 
-__all__ = ['AtomicCheckpointHook', 'VocabularyCheckHook']
+__all__ = ['AtomicCheckpointHook', 'NoDecayConstructor', 'VocabularyCheckHook']

@@ -35,13 +35,16 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Name the newest checkpoint again where a run was killed while it wrote ``last_checkpoint``."""
-        pointer = Path(runner.work_dir, 'last_checkpoint')
-        if not is_main_process() or not pointer.is_file() or pointer.read_text().endswith('.pth'):
+        """Let ``last_checkpoint`` name the newest checkpoint, where a run was killed before it could write that."""
+        if not is_main_process():
             return
-        found = sorted(pointer.parent.glob('[ei]*_[0-9]*.pth'), key=lambda path: path.stat().st_mtime)
-        if found:
-            pointer.write_text(str(found[-1]))
+        pointer = Path(runner.work_dir, 'last_checkpoint')
+        named = Path(pointer.read_text()) if pointer.is_file() else None
+        whole = [*pointer.parent.glob('iter_[0-9]*.pth'), *pointer.parent.glob('epoch_[0-9]*.pth')]
+        if named and named.is_file():
+            whole.append(named)
+        if whole:
+            _write_whole(pointer, str(max(whole, key=lambda path: path.stat().st_mtime)))
 
     def before_train(self, runner: Runner) -> None:
         """Set up as mmengine does, and drop what a killed run had half written."""
@@ -70,7 +73,9 @@ class AtomicCheckpointHook(CheckpointHook):
         def save_whole(out_dir: str, filename: str, *args, **kwargs) -> None:
             save(out_dir, f'{filename}.tmp', *args, **kwargs)
             if is_main_process():
-                _replace(Path(out_dir, f'{filename}.tmp'), Path(out_dir, filename))
+                target = Path(out_dir, filename)
+                _replace(target.with_name(f'{filename}.tmp'), target)
+                late.paths = [path for path in late.paths if Path(path) != target]
 
         runner.save_checkpoint = save_whole
         try:
@@ -86,3 +91,9 @@ def _replace(source: Path, target: Path) -> None:
     with source.open('rb') as file:
         os.fsync(file.fileno())
     os.replace(source, target)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f'{path.name}.tmp')
+    temporary.write_text(text)
+    _replace(temporary, path)

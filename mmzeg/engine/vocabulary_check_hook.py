@@ -1,8 +1,9 @@
-"""Stops a run at its start where model, dataset and metric disagree about the classes."""
+"""Stops a run at its start where its classes cannot work, rather than hours later."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmzeg.registry import HOOKS
 from mmzeg.vocabulary import Vocabulary
@@ -10,10 +11,15 @@ from mmzeg.vocabulary import Vocabulary
 
 @HOOKS.register_module()
 class VocabularyCheckHook(Hook):
-    """Compares the classifier's vocabularies with the classes of the datasets and metrics.
+    """Compares the classifier's vocabularies with the classes of datasets and metrics, and fetches all text embeddings.
+
+    So a word vector that is not there, or a CLIP that is damaged or out of reach, is known before the first iteration
+    also where only the first validation would ask for it.
 
     Raises (at the start of training, validation or test):
-        ValueError: Names the first class that differs, and where.
+        ValueError: Names the first class that differs, and where; or what :class:`mmzeg.clip.CLIP` or
+            :class:`mmzeg.clip.EmbeddingFile` refuse.
+        ConnectionError: CLIP's weights are out of reach.
     """
 
     priority = 'VERY_HIGH'
@@ -21,7 +27,9 @@ class VocabularyCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Training classes, and those of validation, before the first iteration."""
         meta = runner.train_dataloader.dataset.metainfo
-        _classifier(runner).train_vocabulary.check_matches(meta['classes'], 'the training dataset')
+        classifier = _model(runner).decode_head.classifier
+        classifier.train_vocabulary.check_matches(meta['classes'], 'the training dataset')
+        classifier.text_embeddings(training=True)
         if runner.val_loop is not None:
             self._check(runner, runner.val_loop)
 
@@ -35,16 +43,20 @@ class VocabularyCheckHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, loop) -> None:
-        meta = loop.dataloader.dataset.metainfo
-        vocabulary: Vocabulary = _classifier(runner).vocabulary
+        meta, model = loop.dataloader.dataset.metainfo, _model(runner)
+        classifier = model.decode_head.classifier
+        vocabulary: Vocabulary = classifier.vocabulary
         vocabulary.check_matches(meta['classes'], 'the evaluated dataset', unseen=meta.get('unseen_classes', ()))
         for metric in loop.evaluator.metrics:
             unseen = getattr(metric, 'unseen_classes', None)
             if unseen is not None:
                 vocabulary.check_matches(vocabulary.names, type(metric).__name__, unseen=unseen)
+        device = classifier.text_embeddings(training=False).device
+        # mmseg's own EncoderDecoder has no second opinion.
+        if getattr(model, 'scorer', None) is not None and model.fusion.needs_scorer:
+            model.scorer.prepare(vocabulary, device)
 
 
-def _classifier(runner: Runner):
+def _model(runner: Runner) -> nn.Module:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    model = getattr(model, 'module', model)  # test-time augmentation wraps once more
-    return model.decode_head.classifier
+    return getattr(model, 'module', model)  # test-time augmentation wraps once more

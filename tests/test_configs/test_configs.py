@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules
+from PIL import Image
 
 import mmzeg
 from mmzeg.registry import MODELS
@@ -87,3 +90,40 @@ def test_camvid_words_are_the_seeded_rotation():
     file = np.load(ROOT / 'configs/_base_/datasets/camvid_words.npz')
     rotation, _ = np.linalg.qr(np.random.RandomState(0).standard_normal((64, 64)))
     np.testing.assert_allclose(np.stack([file[name] for name in file.files]), rotation[:11], atol=1e-6)
+
+
+@pytest.mark.parametrize('size', [(500, 375), (300, 900)])
+def test_published_pipelines_on_a_picture(tmp_path, size):
+    cfg, _ = build(ROOT / 'configs/zegformer_r50_coco.py')
+    paths = dict(img_path=str(tmp_path / 'street.jpg'), seg_map_path=str(tmp_path / 'street.png'))
+    Image.new('RGB', size, (10, 20, 30)).save(paths['img_path'])
+    Image.new('L', size, 7).save(paths['seg_map_path'])
+    about = dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[])
+    np.random.seed(0)
+    padded = 0
+    for _ in range(8):
+        found = Compose(cfg.train_pipeline)(dict(about))
+        image, label = found['inputs'], found['data_samples'].gt_sem_seg.data
+        assert image.shape == (3, 640, 640) and label.shape == (1, 640, 640)
+        assert set(label.unique().tolist()) <= {7, 255}
+        outside = label[0] == 255
+        padded += outside.any()
+        assert (image[:, outside] == 128).all()
+    assert padded
+    found = Compose(cfg.test_pipeline)(dict(about))
+    width, height = size
+    assert min(found['inputs'].shape[1:]) == 640 and max(found['inputs'].shape[1:]) == 640 * max(size) // min(size)
+    assert found['data_samples'].ori_shape == (height, width) and found['data_samples'].gt_sem_seg.shape == size[::-1]
+
+
+def test_swins_norms_and_tables_do_not_decay():
+    cfg, model = build(ROOT / 'configs/zegformer_swin-t_coco.py')
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    found = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
+    found = {name: found[id(parameter)] for name, parameter in model.named_parameters()}
+    assert found['backbone.stages.0.blocks.0.norm1.weight'] == pytest.approx((1e-5, 0))
+    assert found['backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table'] == pytest.approx((1e-5, 0))
+    assert found['backbone.stages.0.blocks.0.attn.w_msa.qkv.weight'] == pytest.approx((1e-5, 1e-4))
+    assert found['decode_head.classifier.no_object'] == pytest.approx((1e-4, 1e-4))
+    assert found['decode_head.query_embed.weight'] == pytest.approx((1e-4, 0))

@@ -55,6 +55,14 @@ def test_something_else_is_refused(released, tmp_path, change, message):
     assert not (tmp_path / 'ours.pth').exists()
 
 
+def test_a_resnet_18_has_no_shortcut_in_its_first_stage(released, tmp_path):
+    for name in [name for name in released if name.startswith('backbone.res2.0.shortcut') or '.conv3.' in name]:
+        del released[name]
+    torch.save(dict(model=released), tmp_path / 'model.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    assert result.returncode == 0, result.stderr
+
+
 class Payload:
     def __init__(self, marker):
         self.marker = marker

@@ -1,12 +1,10 @@
 # The published schedule: 60k iterations of 32 images, in mixed precision.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
+    constructor='mmzeg.NoDecayConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4),
     clip_grad=dict(max_norm=0.01, norm_type=2),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys={'backbone': dict(lr_mult=0.1), 'query_embed': dict(decay_mult=0.0)},
-    ),
+    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}),
 )
 param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=60000, by_epoch=False)]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=60000, val_interval=5000)

@@ -39,6 +39,11 @@ class CLIPCropScorer:
         self.clip = MODELS.build(clip)
         self.prompts, self.style, self.chunk = prompts, style, chunk
 
+    def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
+        """Have text embeddings and CLIP's weights at hand before the first image; errors as in ``mmzeg.CLIP``."""
+        self.clip.fetch()
+        self.clip.text_embeddings(vocabulary.names, self.prompts, device=device)
+
     @torch.no_grad()
     def __call__(
         self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid_size: tuple[int, int]

@@ -36,8 +36,7 @@ class ZegFormer(EncoderDecoder):
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, **kwargs)
-        fusion = dict(fusion or {})
-        self.fusion = MODELS.build(dict(dict(type='mmzeg.OpinionFusion'), **fusion))
+        self.fusion = MODELS.build(dict(type='mmzeg.OpinionFusion') | dict(fusion or {}))
         # Not a module: its frozen CLIP is neither trained, moved by the runner, nor saved.
         self.scorer = None if scorer is None else MODELS.build(scorer)
         if self.fusion.needs_scorer and self.scorer is None:

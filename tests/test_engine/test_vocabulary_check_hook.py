@@ -1,0 +1,83 @@
+"""What is refused before the first iteration."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import open_clip
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.utils import register_all_modules
+
+from mmzeg.engine import VocabularyCheckHook
+from mmzeg.evaluation import ZeroShotMIoU
+from mmzeg.models import CLIPCropScorer
+from mmzeg.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+CLIP_FILE = ROOT / 'tests/data/golden/r50_single/clip_openai_format.safetensors'
+
+
+@pytest.fixture
+def runner(monkeypatch, tmp_path):
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path / 'cache'))
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_camvid.py')
+
+    def loader():
+        return SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=list(cfg.seen_classes))))
+
+    loop = SimpleNamespace(dataloader=loader(), evaluator=SimpleNamespace(metrics=[ZeroShotMIoU()]))
+    return SimpleNamespace(model=MODELS.build(cfg.model), train_dataloader=loader(), val_loop=loop, test_loop=loop)
+
+
+def test_agreement_passes(runner):
+    hook = VocabularyCheckHook()
+    hook.before_train(runner)
+    hook.before_val(runner)
+    hook.before_test(runner)
+
+
+def test_validation_classes_are_checked_before_training(runner):
+    runner.val_loop.dataloader.dataset.metainfo['classes'][3] = 'street'
+    with pytest.raises(ValueError, match="class 3 is 'street' in the evaluated dataset but 'road'"):
+        VocabularyCheckHook().before_train(runner)
+
+
+def test_unseen_classes_of_the_metric(runner):
+    runner.val_loop.evaluator.metrics = [ZeroShotMIoU(unseen_classes=['car'])]
+    with pytest.raises(ValueError, match="'car' is unseen in only one of ZeroShotMIoU and the model"):
+        VocabularyCheckHook().before_train(runner)
+
+
+def test_a_class_without_a_vector_at_test(runner):
+    names = [*runner.val_loop.dataloader.dataset.metainfo['classes'], 'zebra']
+    runner.val_loop.dataloader.dataset.metainfo['classes'] = names
+    runner.model.set_vocabulary(names)
+    with pytest.raises(ValueError, match="no vector for class 'zebra'"):
+        VocabularyCheckHook().before_train(runner)
+
+
+def test_the_validations_clip_is_read_before_training(runner, tmp_path):
+    cut = tmp_path / 'cut.safetensors'
+    cut.write_bytes(CLIP_FILE.read_bytes()[:5000])
+    runner.model.scorer = CLIPCropScorer(dict(type='mmzeg.CLIP', pretrained=str(cut)))
+    VocabularyCheckHook().before_train(runner)  # mode seg asks nobody
+    runner.model.fusion.mode = 'full'
+    with pytest.raises(ValueError, match='cut.safetensors: cut off'):
+        VocabularyCheckHook().before_train(runner)
+
+
+def test_the_validations_clip_is_in_reach_before_training(runner, monkeypatch):
+    """Cached text embeddings alone would let the first validation fail."""
+
+    def unreachable(config):
+        raise OSError('no network')
+
+    runner.model.scorer = CLIPCropScorer(dict(type='mmzeg.CLIP', model='ViT-B-16-quickgelu', pretrained='openai'))
+    runner.model.fusion.mode = 'full'
+    monkeypatch.setattr(type(runner.model.scorer.clip), 'text_embeddings', lambda *args, **kwargs: None)
+    monkeypatch.setattr(open_clip, 'download_pretrained', unreachable)
+    with pytest.raises(ConnectionError, match='ViT-B-16-quickgelu:openai is out of reach'):
+        VocabularyCheckHook().before_train(runner)
