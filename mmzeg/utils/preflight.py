@@ -55,7 +55,14 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
         try:
             main()
         except (OSError, FloatingPointError, ValueError) as error:
-            print(f'mmzeg: error: {error}', file=sys.stderr)
+            print(f'mmzeg: error: {_one_line(error)}', file=sys.stderr)
             sys.exit(2)
 
     return run
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    if 'Original Traceback' in text:  # from a data loader's worker: the error itself is the last line
+        text = text.splitlines()[-1].partition(': ')[2]
+    return ' '.join(text.split())

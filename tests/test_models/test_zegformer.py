@@ -61,6 +61,14 @@ def test_vocabulary_is_swapped_without_a_weight(cfg):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_vocabulary_of_one_class(cfg):
+    model = MODELS.build(cfg).eval()
+    model.set_vocabulary(['car'])
+    (found,) = model.predict(torch.randn(1, 3, 64, 96))
+    assert found.seg_logits.shape == (64, 96) and found.seg_logits.data.shape[0] == 1
+    assert not found.pred_sem_seg.data.any()
+
+
 def test_checkpoint_of_another_model_is_refused(cfg):
     weights = MODELS.build(cfg).state_dict()
     cfg.decode_head.num_queries = 7

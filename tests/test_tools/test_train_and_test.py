@@ -97,3 +97,20 @@ def test_bad_input_ends_in_one_line(data, tmp_path, monkeypatch, options, messag
     assert result.returncode == 2, result.stderr
     assert message in result.stderr.splitlines()[-1]
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(
+    'label, options, message',
+    [
+        (np.full((96, 100), 1), ['train_dataloader.num_workers=1'], '.png is 100 x 96 pixels but its image'),
+        (np.full((96, 128), 77), [], '.png: label value 77 reached the loss'),
+    ],
+)
+def test_bad_labels_end_in_one_line(data, tmp_path, label, options, message):
+    for path in (data / 'annotations' / 'train').iterdir():
+        Image.fromarray(label.astype(np.uint8)).save(path)
+    result = run(TRAIN, data=data, work_dir=tmp_path / 'work', options=(*SHORT, *options))
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f'mmzeg: error: {data}') and message in last
+    assert 'Traceback' not in result.stderr

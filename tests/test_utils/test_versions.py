@@ -7,6 +7,7 @@ from mmzeg.utils import versions
 OFFICIAL = {
     'torch': '2.1.2+cu121',
     'torchvision': '0.16.2',
+    'numpy': '1.26.4',
     'mmengine': '0.10.7',
     'mmcv': '2.1.0',
     'mmsegmentation': '1.2.2',
@@ -14,7 +15,7 @@ OFFICIAL = {
     'scipy': '1.15.3',
     'open_clip_torch': '3.3.0',
 }
-ONEDL = OFFICIAL | {'torch': '2.8.0', 'torchvision': '0.23.0'}
+ONEDL = OFFICIAL | {'torch': '2.8.0', 'torchvision': '0.23.0', 'numpy': '2.2.6'}
 for old, new, number in (
     ('mmengine', 'onedl-mmengine', '0.10.12'),
     ('mmcv', 'onedl-mmcv', '2.3.6'),
@@ -47,7 +48,12 @@ def test_both_stacks_pass(monkeypatch, stack):
         ({'torch': '1.13.1'}, 'needs torch >= 2.1, but 1.13.1'),
         ({'mmcv': '2.2.0'}, r'needs mmcv >= 2.0.0, < 2.2.0, but 2.2.0 is installed: mim install'),
         ({'torchvision': '0.29.1'}, r'needs torchvision 0.16 for torch 2.1.2\+cu121, but 0.29.1'),
-        ({'open_clip_torch': None}, 'needs open_clip_torch .* not installed: pip install --no-deps'),
+        (
+            {'open_clip_torch': None},
+            'needs open_clip_torch .* not installed: pip install open_clip_torch "torch==2.1.2" "torchvision==0.16.2"',
+        ),
+        ({'torch': None}, 'needs torch >= 2.1, but it is not installed'),
+        ({'numpy': '2.2.6'}, r'needs numpy < 2 for torch 2.1.2\+cu121, but 2.2.6 is installed: pip install "numpy<2"'),
         ({'torchvision': None}, 'but none is installed'),
     ],
 )

@@ -95,6 +95,18 @@ class ZegFormer(EncoderDecoder):
         semantic_map = torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
         return self.fusion.calibrate(semantic_map, seen)
 
+    def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
+        """mmseg's: padding cut off, brought to the original size, argmax.
+
+        One channel means foreground and background to mmseg; a vocabulary of one class has no background.
+        """
+        if seg_logits.shape[1] > 1:
+            return super().postprocess_result(seg_logits, data_samples)
+        samples = super().postprocess_result(torch.cat([seg_logits, seg_logits - 1], 1), data_samples)
+        for sample in samples:
+            sample.seg_logits.data = sample.seg_logits.data[:1]
+        return samples
+
     def _image_logits(self, inputs: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         images = self._denormalize(inputs)
         return torch.stack(
