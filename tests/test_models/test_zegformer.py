@@ -40,6 +40,20 @@ def test_an_image_without_targets_trains(cfg):
     sum(losses.values()).backward()
 
 
+def test_mixed_precision_trains(cfg):
+    model = MODELS.build(cfg)
+    inputs, samples = batch(3, 4)
+    wanted = model.loss(inputs, samples)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model.loss(inputs, samples)
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, wanted[name], rtol=0.1, atol=0.05)
+    sum(losses.values()).backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
 def test_an_unknown_label_names_the_file(cfg):
     model = MODELS.build(cfg)
     with pytest.raises(ValueError, match='11.png: label value 11 reached the loss'):
