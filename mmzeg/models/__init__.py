@@ -1,8 +1,17 @@
 from .assigners import HungarianAssigner
 from .classifiers import CLIPTextClassifier
 from .fusion import OpinionFusion
-from .heads import ZegFormerHead
+from .heads import PerPixelHead, ZegFormerHead
 from .scorers import CLIPCropScorer
-from .segmentors import ZegFormer
+from .segmentors import PerPixelSegmentor, ZegFormer
 
-__all__ = ['CLIPCropScorer', 'CLIPTextClassifier', 'HungarianAssigner', 'OpinionFusion', 'ZegFormer', 'ZegFormerHead']
+__all__ = [
+    'CLIPCropScorer',
+    'CLIPTextClassifier',
+    'HungarianAssigner',
+    'OpinionFusion',
+    'PerPixelHead',
+    'PerPixelSegmentor',
+    'ZegFormer',
+    'ZegFormerHead',
+]

@@ -58,5 +58,10 @@ class OpinionFusion:
         return torch.where(seen, p**self.lam * seen_mean ** (1 - self.lam), as_unseen)
 
     def calibrate(self, semantic_map: Tensor, seen: Tensor) -> Tensor:
-        """Subtract gamma from the seen classes of a (B, C, H, W) map; equation 6 of the paper, acting on the map."""
-        return semantic_map - self.gamma * seen.to(semantic_map.dtype)[:, None, None]
+        """:func:`calibrate` with this fusion's gamma."""
+        return calibrate(semantic_map, seen, self.gamma)
+
+
+def calibrate(semantic_map: Tensor, seen: Tensor, gamma: float) -> Tensor:
+    """Subtract gamma from the seen (C,) classes of a (B, C, H, W) map; equation 6 of the paper, acting on the map."""
+    return semantic_map - gamma * seen.to(semantic_map.dtype)[:, None, None]

@@ -47,8 +47,9 @@ RULES = (
     (r'sem_seg_head\.predictor\.mask_embed\.layers\.(\d)\.(.+)', r'decode_head.mask_embed.{\1*2}.\2'),
     (r'sem_seg_head\.predictor\.projection_layer\.(.+)', r'decode_head.classifier.projection.\1'),
     (r'sem_seg_head\.predictor\.bg_feature', 'decode_head.classifier.no_object'),
+    (r'sem_seg_head\.projection_layer\.(.+)', r'decode_head.classifier.projection.\1'),
 )
-ESSENTIAL = (
+_BODY = (
     'backbone.stem.conv1.weight',
     # ResNet-18 and -34 have no shortcut convolution in their first stage.
     *(f'backbone.res{stage}.0.conv1.weight' for stage in range(2, 6)),
@@ -56,6 +57,9 @@ ESSENTIAL = (
     *(f'sem_seg_head.pixel_decoder.adapter_{level}.weight' for level in range(1, 4)),
     *(f'sem_seg_head.pixel_decoder.layer_{level}.weight' for level in range(1, 5)),
     'sem_seg_head.pixel_decoder.mask_features.weight',
+)
+ZEGFORMER = (
+    *_BODY,
     f'{TRANSFORMER}layers.0.linear1.weight',
     f'{TRANSFORMER}norm.weight',
     *(f'sem_seg_head.predictor.{name}.weight' for name in ('query_embed', 'input_proj', 'projection_layer')),
@@ -63,7 +67,9 @@ ESSENTIAL = (
     'sem_seg_head.predictor.bg_feature',
     'sem_seg_head.predictor.logit_scale',
 )
-CONSTANTS = ('sem_seg_head.predictor.logit_scale', 'criterion.empty_weight')
+PER_PIXEL = (*_BODY, 'sem_seg_head.projection_layer.weight', 'sem_seg_head.logit_scale')
+SCALES = ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale')
+CONSTANTS = (*SCALES, 'criterion.empty_weight')
 
 
 def our_name(name: str) -> str | None:
@@ -78,7 +84,7 @@ def our_name(name: str) -> str | None:
 
 
 def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a released ZegFormer's weights (training form) to ours.
+    """Rename the weights of a released ZegFormer (training form), or of the per-pixel baseline, to ours.
 
     Args:
         state (dict): Every parameter and buffer by its released name.
@@ -89,20 +95,29 @@ def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names are unknown or missing, or the temperature is not the fixed 0.01; says which.
     """
-    missing = [name for name in ESSENTIAL if name not in state]
+    needed, what = (PER_PIXEL, 'per-pixel baseline') if PER_PIXEL[-2] in state else (ZEGFORMER, 'ZegFormer')
+    missing = [name for name in needed if name not in state]
     unknown = [name for name in state if name not in CONSTANTS and our_name(name) is None]
     if missing or unknown:
-        what = f'it lacks {", ".join(missing[:5])}' if missing else f'unknown names: {", ".join(unknown[:5])}'
-        raise ValueError(f'not the weights of a released ZegFormer with a ResNet: {what}')
-    scale = state[CONSTANTS[0]].float()
-    scale = scale.exp() if scale.max() < 10 else scale
-    if not torch.allclose(scale, torch.full_like(scale, 100.0), rtol=1e-2):
-        raise ValueError(f'{CONSTANTS[0]} gives 1 / tau = {scale.flatten()[0]:.4g}; ZegFormer fixes it at 100')
+        why = f'it lacks {", ".join(missing[:5])}' if missing else f'unknown names: {", ".join(unknown[:5])}'
+        raise ValueError(f'not the weights of a released {what} with a ResNet: {why}')
+    tau = released_tau(state)
+    if not math.isclose(tau, 0.01, rel_tol=1e-2):
+        raise ValueError(f'{needed[-1]} gives 1 / tau = {1 / tau:.4g}; the released code fixes it at 100')
     ours = {our_name(name): tensor.float() for name, tensor in state.items() if name not in CONSTANTS}
-    no_object = ours['decode_head.classifier.no_object']
-    if math.prod(no_object.shape) != no_object.shape[-1]:
-        raise ValueError(f'bg_feature is {tuple(no_object.shape)}, expected (1, d)')
-    ours['decode_head.classifier.no_object'] = no_object.reshape(-1)
+    no_object = ours.get('decode_head.classifier.no_object')
+    if no_object is not None:
+        if math.prod(no_object.shape) != no_object.shape[-1]:
+            raise ValueError(f'bg_feature is {tuple(no_object.shape)}, expected (1, d)')
+        ours['decode_head.classifier.no_object'] = no_object.reshape(-1)
+    projection = ours['decode_head.classifier.projection.weight']
+    ours['decode_head.classifier.projection.weight'] = projection.flatten(1)  # a 1x1 convolution in the baseline
     for name in [name for name in ours if name.endswith('running_var')]:
         ours[name.replace('running_var', 'num_batches_tracked')] = torch.zeros((), dtype=torch.long)
     return ours
+
+
+def released_tau(state: dict[str, Tensor]) -> float:
+    """The temperature in released weights, as their file rounds it; kept there as a scale, or its logarithm."""
+    scale = next(state[name] for name in SCALES if name in state).float().flatten()[0]
+    return 1 / (scale.exp() if scale < 10 else scale).item()

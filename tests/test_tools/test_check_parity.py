@@ -16,7 +16,7 @@ def run(case):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize('case', ['r50_single', 'r50_batch2'])
+@pytest.mark.parametrize('case', ['r50_single', 'r50_batch2', 'per_pixel'])
 def test_golden_case(case):
     result = run(GOLDEN / case)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""Compare mmzeg with tensors that the released ZegFormer produced, value by value.
+"""Compare mmzeg with tensors that the released ZegFormer, or its per-pixel baseline, produced, value by value.
 
     python tools/analysis_tools/check_parity.py CASE_DIR
 
@@ -22,10 +22,11 @@ from mmseg.utils import register_all_modules, stack_batch
 from prettytable import PrettyTable
 from safetensors.torch import load_file
 
+from mmzeg.clip.loading import openai_config
 from mmzeg.models.scorers.clip_crop_scorer import mask_probabilities
 from mmzeg.models.segmentors.zegformer import valid_size
 from mmzeg.registry import MODELS
-from mmzeg.utils.released_names import convert_released, our_name
+from mmzeg.utils.released_names import convert_released, our_name, released_tau
 
 MODES = {
     'full': dict(mode='full'),
@@ -39,19 +40,16 @@ MODES = {
 LOSSES = dict(loss_ce='loss_cls', loss_mask='loss_mask', loss_dice='loss_dice')
 
 
-def register_clip(case: dict) -> str:
-    """Tell open_clip the architecture of a case's CLIP (golden/README.md) and return its name.
+def register_clip(weights: Path) -> str:
+    """Tell open_clip the architecture of a case's CLIP and return its name.
 
-    The weights alone do not say the number of heads: OpenAI's rule, one for every 64 channels, is not the cases'.
+    The sizes are the weights'; they do not say the number of heads, which golden/README.md says is 1: OpenAI's rule, a
+    head for every 64 channels, is not the cases'.
     """
-    width = case.get('clip', {}).get('tw', 64)
-    name = f'golden-{width}'
-    config = dict(
-        embed_dim=512,
-        quick_gelu=True,
-        vision_cfg=dict(image_size=224, patch_size=32, layers=2, width=64, head_width=64),
-        text_cfg=dict(context_length=77, vocab_size=49408, width=width, heads=1, layers=2),
-    )
+    config = openai_config(load_file(weights), weights)
+    config['vision_cfg']['head_width'] = config['vision_cfg']['width']
+    config['text_cfg']['heads'] = 1
+    name = 'golden-case'
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f'{name}.json')
         path.write_text(json.dumps(config))
@@ -59,13 +57,11 @@ def register_clip(case: dict) -> str:
     return name
 
 
-def model_config(case: dict, folder: Path, tau: float) -> dict:
-    """The config of a case, every size from its ``case.json``; tau as its half-precision file rounds it."""
-    attention = dict(embed_dims=case['hidden'], num_heads=case['heads'], dropout=0.0)
-    weights = str(folder / 'clip_openai_format.safetensors')
-    clip = dict(type='mmzeg.CLIP', model=register_clip(case), pretrained=weights)
-    return dict(
-        type='mmzeg.ZegFormer',
+def shared_config(case: dict, folder: Path, tau: float) -> tuple[dict, dict, dict]:
+    """Preprocessor and backbone, classifier, and CLIP of a case, every size from its ``case.json``."""
+    weights = folder / 'clip_openai_format.safetensors'
+    clip = dict(type='mmzeg.CLIP', model=register_clip(weights), pretrained=str(weights))
+    body = dict(
         data_preprocessor=dict(
             type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
         ),
@@ -77,6 +73,26 @@ def model_config(case: dict, folder: Path, tau: float) -> dict:
             norm_cfg=dict(type='BN', requires_grad=False),
             norm_eval=True,
         ),
+        test_cfg=dict(mode='whole'),
+    )
+    classifier = dict(
+        type='mmzeg.CLIPTextClassifier',
+        text_encoder=clip,
+        vocabulary=dict(classes=case['order'], unseen=case['unseen_names']),
+        train_vocabulary=case['seen_names'],
+        train_prompts=case['prompt'],
+        test_prompts=case['prompt'],
+        tau=tau,
+    )
+    return body, classifier, clip
+
+
+def zegformer_config(case: dict, folder: Path, tau: float) -> dict:
+    """The ZegFormer of a case."""
+    body, classifier, clip = shared_config(case, folder, tau)
+    attention = dict(embed_dims=case['hidden'], num_heads=case['heads'], dropout=0.0)
+    return body | dict(
+        type='mmzeg.ZegFormer',
         decode_head=dict(
             type='mmzeg.ZegFormerHead',
             feat_channels=case['hidden'],
@@ -92,15 +108,7 @@ def model_config(case: dict, folder: Path, tau: float) -> dict:
                 ),
             ),
             positional_encoding=dict(num_feats=case['hidden'] // 2, normalize=True),
-            classifier=dict(
-                type='mmzeg.CLIPTextClassifier',
-                text_encoder=clip,
-                vocabulary=dict(classes=case['order'], unseen=case['unseen_names']),
-                train_vocabulary=case['seen_names'],
-                train_prompts=case['prompt'],
-                test_prompts=case['prompt'],
-                tau=tau,
-            ),
+            classifier=classifier,
             assigner=dict(
                 type='mmzeg.HungarianAssigner',
                 match_costs=[
@@ -115,7 +123,22 @@ def model_config(case: dict, folder: Path, tau: float) -> dict:
         ),
         scorer=dict(type='mmzeg.CLIPCropScorer', clip=clip),
         fusion=dict(mode='full', gamma=0.1),
-        test_cfg=dict(mode='whole'),
+    )
+
+
+def per_pixel_config(case: dict, folder: Path, tau: float) -> dict:
+    """The per-pixel baseline of a case."""
+    body, classifier, _ = shared_config(case, folder, tau)
+    return body | dict(
+        type='mmzeg.PerPixelSegmentor',
+        decode_head=dict(
+            type='mmzeg.PerPixelHead',
+            feat_channels=case['hidden'],
+            out_channels=case['hidden'],
+            pixel_decoder=dict(type='mmdet.PixelDecoder'),
+            classifier=classifier,
+            loss_cls=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+        ),
     )
 
 
@@ -132,6 +155,10 @@ class Comparison:
         ok = difference <= allowed
         self.failed += not ok
         self.table.add_row([name, f'{difference:.2e}', f'{allowed:.0e}', 'yes' if ok else 'NO'])
+
+    def loss(self, name: str, ours: float, golden: float) -> None:
+        """Within 1e-4, relative."""
+        self.row(name, abs(ours - golden) / max(abs(golden), 1e-12), 1e-4)
 
     def tensor(self, name: str, ours: torch.Tensor) -> None:
         """Within 1e-3 of the golden tensor's largest magnitude; label maps on all but 0.1 % of the pixels."""
@@ -151,7 +178,7 @@ class Comparison:
 def read_samples(case: dict, golden: dict) -> tuple[list[torch.Tensor], list[SegDataSample]]:
     """Images (3, h, w) RGB and samples whose labels are indices of the training vocabulary, the rest ignored."""
     images, samples = [], []
-    for index, out_size in enumerate(case['out_sizes']):
+    for index, out_size in enumerate(case.get('out_sizes') or [case['out_size']]):
         image, label = golden[f'image_{index}'], golden[f'label_{index}'].long()
         mapped = torch.full_like(label, 255)
         for position, name in enumerate(case['seen_names']):
@@ -182,7 +209,7 @@ def check_training(model, inputs, samples, case: dict, check: Comparison) -> Non
     for name, golden in case['losses'].items():
         kind, _, layer = name.rpartition('_') if name[-1].isdigit() else (name, '', '')
         ours = losses[f'decode.{f"d{layer}." if layer else ""}{LOSSES[kind]}'].item()
-        check.row(name, abs(ours - golden) / max(abs(golden), 1e-12), 1e-4)
+        check.loss(name, ours, golden)
     check.row('number of losses', abs(len(losses) - len(case['losses'])), 0.0)
     sum(losses.values()).backward()
     parameters = dict(model.named_parameters())
@@ -220,36 +247,57 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
             check.tensor(f'argmax_{mode}_{index}', sample.pred_sem_seg.data[0])
 
 
+def check_per_pixel(model, inputs, samples, case: dict, check: Comparison) -> None:
+    """Loss, logits and semantic maps of the per-pixel baseline."""
+    model.train()
+    check.loss('loss_sem_seg', model.loss(inputs, samples)['decode.loss_cls'].item(), case['losses']['loss_sem_seg'])
+    model.eval()
+    check.tensor('text_embed_all', model.decode_head.classifier.text_embeddings(training=False))
+    with torch.no_grad():
+        check.tensor('logits_stride4', model.decode_head(model.extract_feat(inputs)))
+        for mode, gamma in (('gamma0', 0.0), ('gamma', case['gamma'])):
+            model.gamma = gamma
+            for index, sample in enumerate(model.predict(inputs, samples)):
+                check.tensor(f'sem_seg_{mode}_{index}', sample.seg_logits.data[:, ::8, ::8])
+                check.tensor(f'argmax_{mode}_{index}', sample.pred_sem_seg.data[0])
+
+
 def check_case(folder: Path) -> Comparison:
     """Compare everything in a case folder.
 
     Raises:
         FileNotFoundError: A file of the case is not there; names it.
     """
-    for name in (
-        'case.json',
-        'tensors.safetensors',
-        'zegformer_official.safetensors',
-        'clip_openai_format.safetensors',
+    weights_file = folder / 'zegformer_official.safetensors'
+    per_pixel = (folder / 'per_pixel_official.safetensors').is_file()
+    if per_pixel:
+        weights_file = folder / 'per_pixel_official.safetensors'
+    for path in (
+        folder / 'case.json',
+        folder / 'tensors.safetensors',
+        weights_file,
+        folder / 'clip_openai_format.safetensors',
     ):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f'{folder / name}: not there; a case folder holds it, see golden/README.md')
+        if not path.is_file():
+            raise FileNotFoundError(f'{path}: not there; a case folder holds it, see golden/README.md')
     case = json.loads((folder / 'case.json').read_text())
     golden = load_file(folder / 'tensors.safetensors')
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
-    released = load_file(folder / 'zegformer_official.safetensors')
-    weights = convert_released(released)
-    tau = (-released['sem_seg_head.predictor.logit_scale'].float()).exp().item()
-    model = MODELS.build(ConfigDict(model_config(case, folder, tau)))
-    model.load_state_dict(weights, strict=True)
+    released = load_file(weights_file)
+    config = (per_pixel_config if per_pixel else zegformer_config)(case, folder, released_tau(released))
+    model = MODELS.build(ConfigDict(config))
+    model.load_state_dict(convert_released(released), strict=True)
     images, samples = read_samples(case, golden)
     preprocessor = model.data_preprocessor
     normalized = [(image.float() - preprocessor.mean) / preprocessor.std for image in images]
     inputs, samples = stack_batch(normalized, samples, size_divisor=32)
     check = Comparison({name: tensor for name, tensor in golden.items() if not name.startswith(('image_', 'label_'))})
-    check_training(model, inputs, samples, case, check)
-    check_test(model, inputs, samples, case, check)
+    if per_pixel:
+        check_per_pixel(model, inputs, samples, case, check)
+    else:
+        check_training(model, inputs, samples, case, check)
+        check_test(model, inputs, samples, case, check)
     for name in sorted(check.left):
         check.row(f'{name} (not compared)', float('nan'), 0.0)
     return check

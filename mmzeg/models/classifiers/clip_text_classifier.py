@@ -28,6 +28,7 @@ class CLIPTextClassifier(BaseModule):
         train_prompts (str | list[str]): Prompt set, or templates, in training.
         test_prompts (str | list[str]): Prompt set, or templates, at test.
         tau (float): Temperature of the cosine, > 0, fixed. Defaults to 0.01.
+        no_object (bool): Whether there is a learned "no object". Defaults to True; what names pixels has none.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class CLIPTextClassifier(BaseModule):
         train_prompts: str | Sequence[str] = 'imagenet_select',
         test_prompts: str | Sequence[str] = 'imagenet_select',
         tau: float = 0.01,
+        no_object: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -52,9 +54,10 @@ class CLIPTextClassifier(BaseModule):
         )
         embed_dim = self.text_encoder.embed_dim
         self.projection = nn.Linear(in_channels, embed_dim)
-        # As the released code: kaiming-uniform with a = sqrt(5), of a (1, d) matrix (reference, step 5).
-        no_object = nn.init.kaiming_uniform_(torch.empty(1, embed_dim), a=math.sqrt(5))
-        self.no_object = nn.Parameter(no_object[0])
+        self.no_object = None
+        if no_object:
+            # As the released code: kaiming-uniform with a = sqrt(5), of a (1, d) matrix (reference, step 5).
+            self.no_object = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(1, embed_dim), a=math.sqrt(5))[0])
         self._embeddings: dict[Vocabulary, Tensor] = {}
 
     def set_vocabulary(self, vocabulary: dict | Sequence[str] | Vocabulary) -> None:
@@ -66,9 +69,8 @@ class CLIPTextClassifier(BaseModule):
         vocabulary = self.train_vocabulary if training else self.vocabulary
         prompts = vocabulary.prompts or (self.train_prompts if training else self.test_prompts)
         key = (vocabulary, prompts if isinstance(prompts, str) else tuple(prompts))
-        found = self._embeddings.get(key)
-        if found is None or found.device != self.no_object.device:
-            device = self.no_object.device
+        found, device = self._embeddings.get(key), self.projection.weight.device
+        if found is None or found.device != device:
             found = self.text_encoder.text_embeddings(vocabulary.names, prompts, device=device).to(device)
             if len(self._embeddings) >= 8:
                 self._embeddings.pop(next(iter(self._embeddings)))
@@ -76,16 +78,18 @@ class CLIPTextClassifier(BaseModule):
         return found
 
     def forward(self, segments: Tensor, text: Tensor) -> Tensor:
-        """Logits of every segment over the classes, "no object" last.
+        """Logits of every segment (or pixel) over the classes, "no object" last if there is one.
 
         Args:
             segments (Tensor): (..., Q, in_channels) segment embeddings.
             text (Tensor): (C, d) unit text embeddings.
 
         Returns:
-            Tensor: (..., Q, C + 1): cosine / tau; for "no object" only the segment's side is normalised, as in the
-            released code.
+            Tensor: (..., Q, C + 1), or (..., Q, C) without "no object": cosine / tau; for "no object" only the
+            segment's side is normalised, as in the released code.
         """
         semantic = F.normalize(self.projection(segments), dim=-1)
-        names = torch.cat([text.to(semantic.dtype), self.no_object[None].to(semantic.dtype)])
+        names = text.to(semantic.dtype)
+        if self.no_object is not None:
+            names = torch.cat([names, self.no_object[None].to(semantic.dtype)])
         return semantic @ names.t() / self.tau

@@ -2,17 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import Conv2d, ConvModule
+from mmcv.cnn import Conv2d
 from mmdet.models.layers import DetrTransformerDecoder, MSDeformAttnPixelDecoder, SinePositionalEncoding
 from mmdet.utils import reduce_mean
-from mmengine.model import BaseModule, caffe2_xavier_init
+from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
 
+from mmzeg.models.heads.text_head import TextHead
 from mmzeg.registry import MODELS, TASK_UTILS
 
 
 @MODELS.register_module()
-class ZegFormerHead(BaseModule):
+class ZegFormerHead(TextHead):
     """Groups pixels into segments and hands every segment's embedding to the classifier.
 
     It keeps the contract of an mmseg decode head (``loss``, ``predict``), so it also works in mmseg's own
@@ -57,14 +58,20 @@ class ZegFormerHead(BaseModule):
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.ignore_index, self.align_corners = ignore_index, align_corners
-        self.no_object_weight = no_object_weight
-        self.pixel_decoder = MODELS.build(
-            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
+        decoder = DetrTransformerDecoder(**transformer_decoder)
+        embed_dims = decoder.embed_dims
+        super().__init__(
+            in_channels=in_channels,
+            feat_channels=feat_channels,
+            out_channels=out_channels,
+            pixel_decoder=pixel_decoder,
+            classifier=dict(classifier, in_channels=embed_dims),
+            ignore_index=ignore_index,
+            align_corners=align_corners,
+            init_cfg=init_cfg,
         )
-        self.transformer_decoder = DetrTransformerDecoder(**transformer_decoder)
-        embed_dims = self.transformer_decoder.embed_dims
+        self.no_object_weight = no_object_weight
+        self.transformer_decoder = decoder
         # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
         plain = pixel_decoder['type'].rsplit('.')[-1] == 'PixelDecoder'
         memory_channels = in_channels[-1] if plain else feat_channels
@@ -82,28 +89,14 @@ class ZegFormerHead(BaseModule):
             nn.ReLU(inplace=True),
             nn.Linear(embed_dims, out_channels),
         )
-        self.classifier = MODELS.build(dict(classifier, in_channels=embed_dims))
         self.assigner = TASK_UTILS.build(assigner)
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_mask = MODELS.build(loss_mask)
         self.loss_dice = MODELS.build(loss_dice)
 
-    @property
-    def num_classes(self) -> int:
-        """Number C of classes at test."""
-        return len(self.classifier.vocabulary)
-
-    @property
-    def out_channels(self) -> int:
-        """Channels of :meth:`predict`, by mmseg's name."""
-        return self.num_classes
-
     def init_weights(self) -> None:
-        """Xavier for every convolution and the decoder, as released; mmdet's own pixel decoder misses one level."""
+        """Xavier for every convolution and the transformer decoder, as released."""
         super().init_weights()
-        for module in self.pixel_decoder.modules():
-            if isinstance(module, ConvModule):
-                caffe2_xavier_init(module.conv, bias=0)
         if isinstance(self.decoder_input_proj, Conv2d):
             caffe2_xavier_init(self.decoder_input_proj, bias=0)
         for parameter in self.transformer_decoder.parameters():
@@ -185,18 +178,8 @@ class ZegFormerHead(BaseModule):
 
     def _targets(self, sample) -> tuple[Tensor, Tensor]:
         """Labels (N,) and binary masks (N, H, W) of the classes present in one image."""
-        label_map = sample.gt_sem_seg.data[0]
-        labels = label_map.unique()
-        labels = labels[labels != self.ignore_index]
-        names = self.classifier.train_vocabulary.names
-        bad = labels[(labels < 0) | (labels >= len(names))]
-        if bad.numel():
-            raise ValueError(
-                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {bad[0].item()} reached the loss, '
-                f'but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
-                'an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
-            )
-        return labels, label_map[None] == labels[:, None, None]
+        labels = self.present_labels(sample)
+        return labels, sample.gt_sem_seg.data == labels[:, None, None]
 
     def match(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> list[tuple[Tensor, Tensor]]:
         """Query and target indices of every image, for one decoder layer's (B, Q, C + 1) and (B, Q, h, w) logits."""

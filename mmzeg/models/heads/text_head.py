@@ -1,0 +1,74 @@
+"""What the heads share whose classes are named by text."""
+
+from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule, caffe2_xavier_init
+from torch import Tensor
+
+from mmzeg.registry import MODELS
+
+
+class TextHead(BaseModule):
+    """A pixel decoder and a classifier, with the contract of an mmseg decode head (``loss``, ``predict``).
+
+    Args:
+        in_channels (list[int]): Channels of the four backbone maps, strides 4 to 32.
+        feat_channels (int): Width of the pixel decoder.
+        out_channels (int): Width of the pixel decoder's last map.
+        pixel_decoder (dict): One of mmdet's; channels are filled in.
+        classifier (dict): ``mmzeg.CLIPTextClassifier``.
+        ignore_index (int): Label value without a class. Defaults to 255.
+        align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        feat_channels: int,
+        out_channels: int,
+        pixel_decoder: dict,
+        classifier: dict,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.ignore_index, self.align_corners = ignore_index, align_corners
+        self.pixel_decoder = MODELS.build(
+            dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
+        )
+        self.classifier = MODELS.build(classifier)
+
+    @property
+    def num_classes(self) -> int:
+        """Number C of classes at test."""
+        return len(self.classifier.vocabulary)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of :meth:`predict`, by mmseg's name."""
+        return self.num_classes
+
+    def init_weights(self) -> None:
+        """Xavier for every convolution of the pixel decoder, as released; mmdet's own misses one level."""
+        super().init_weights()
+        for module in self.pixel_decoder.modules():
+            if isinstance(module, ConvModule):
+                caffe2_xavier_init(module.conv, bias=0)
+
+    def present_labels(self, sample) -> Tensor:
+        """(N,) the training classes in one image's ``gt_sem_seg``.
+
+        Raises:
+            ValueError: A label value outside the training vocabulary; names it and the file.
+        """
+        labels = sample.gt_sem_seg.data.unique()
+        labels = labels[labels != self.ignore_index]
+        names = self.classifier.train_vocabulary.names
+        bad = labels[(labels < 0) | (labels >= len(names))]
+        if bad.numel():
+            raise ValueError(
+                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {bad[0].item()} reached the loss, '
+                f'but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
+                'an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
+            )
+        return labels

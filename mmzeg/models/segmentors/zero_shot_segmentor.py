@@ -1,0 +1,106 @@
+"""What every segmentor has whose classes are named by text: the vocabulary, the losses' guard, whole checkpoints."""
+
+import copy
+
+import torch
+from mmengine.logging import MessageHub, print_log
+from mmseg.models.segmentors import EncoderDecoder
+from torch import Tensor
+
+from mmzeg.vocabulary import Vocabulary
+
+
+class ZeroShotSegmentor(EncoderDecoder):
+    """A backbone and a head that names what it sees by text embeddings.
+
+    A checkpoint of it holds what was trained: no CLIP, no vocabulary.
+
+    Args:
+        backbone (dict): An mmseg backbone.
+        decode_head (dict): A head with a ``classifier``; without ``in_channels`` they are read from the backbone.
+        kwargs: What mmseg's ``EncoderDecoder`` takes.
+    """
+
+    def _init_decode_head(self, decode_head: dict) -> None:
+        decode_head = copy.deepcopy(decode_head)
+        if decode_head.get('in_channels') is None:
+            decode_head['in_channels'] = self._backbone_channels()
+        super()._init_decode_head(decode_head)
+
+    @torch.no_grad()
+    def _backbone_channels(self) -> list[int]:
+        """Channels of the maps that reach the head, found by a pass over a small blank picture."""
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        maps = self.extract_feat(torch.zeros(1, 3, 64, 64))
+        for module, training in modes.items():
+            module.training = training
+        return [feature.shape[1] for feature in maps]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes at test."""
+        return self.decode_head.classifier.vocabulary
+
+    def set_vocabulary(self, vocabulary: dict | list[str] | Vocabulary) -> None:
+        """Name other classes from now on; no weight changes."""
+        self.decode_head.classifier.set_vocabulary(vocabulary)
+        self.num_classes = self.out_channels = len(self.vocabulary)
+
+    def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
+        """Losses of a batch; see the head's ``loss``.
+
+        Raises:
+            FloatingPointError: A loss is NaN or infinite; names it, the iteration and the batch's files.
+        """
+        try:
+            losses = super().loss(inputs, data_samples)
+            for name, value in losses.items():
+                if not torch.isfinite(value).all():
+                    raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
+        except FloatingPointError as error:
+            iteration = MessageHub.get_current_instance().get_info('iter', 0)
+            files = ', '.join(str(sample.metainfo.get('img_path')) for sample in data_samples)
+            raise FloatingPointError(f'iteration {iteration}, batch {files}: {error}') from None
+        return losses
+
+    def seen_mask(self, device: torch.device) -> Tensor:
+        """(C,) bool: which classes at test are seen."""
+        return torch.tensor(self.vocabulary.seen_mask, device=device)
+
+    def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
+        """mmseg's: padding cut off, brought to the original size, argmax.
+
+        One channel means foreground and background to mmseg; a vocabulary of one class has no background.
+        """
+        if seg_logits.shape[1] > 1:
+            return super().postprocess_result(seg_logits, data_samples)
+        samples = super().postprocess_result(torch.cat([seg_logits, seg_logits - 1], 1), data_samples)
+        for sample in samples:
+            sample.seg_logits.data = sample.seg_logits.data[:1]
+        return samples
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, *args) -> None:
+        """Refuse a checkpoint of another width, backbone or model, which MMEngine would load in part, with a warning.
+
+        Raises:
+            ValueError: Names the first missing weight, or the first of another shape.
+        """
+        ours = {prefix + name: weight for name, weight in self.state_dict().items()}
+        missing = [name for name in ours if name not in state_dict and not name.endswith('num_batches_tracked')]
+        reshaped = [name for name in ours if name in state_dict and state_dict[name].shape != ours[name].shape]
+        if reshaped:
+            name = reshaped[0]
+            raise ValueError(
+                f'the checkpoint is of another width or backbone: {name} is {tuple(state_dict[name].shape)} there and '
+                f'{tuple(ours[name].shape)} in the config ({len(reshaped)} such weights); test it with its own config'
+            )
+        if missing:
+            raise ValueError(
+                f'the checkpoint lacks {len(missing)} of {len(ours)} weights, {missing[0]} first: it is of another '
+                'model or backbone; test it with its own config, or give backbone weights as backbone.init_cfg'
+            )
+        unexpected = [name for name in state_dict if name.startswith(prefix) and name not in ours]
+        if unexpected:
+            print_log(f'the checkpoint holds {len(unexpected)} weights that are not used: {unexpected}', 'current', 30)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)
