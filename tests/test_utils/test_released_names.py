@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.utils import register_all_modules
+
+from mmzeg.registry import MODELS
+from mmzeg.utils.released_names import convert_released, our_name, released_tau
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'zegformer_r18_camvid.py'
+
+
+def test_every_name_of_a_resnet_18():
+    """detectron2's names, by its rule: a shortcut where the stride or the width changes."""
+    layers = ['stem.conv1']
+    for stage in range(2, 6):
+        layers += [f'res{stage}.{block}.conv{number}' for block in range(2) for number in (1, 2)]
+        layers += [f'res{stage}.0.shortcut'] if stage > 2 else []
+    names = [f'backbone.{layer}.weight' for layer in layers]
+    statistics = ('weight', 'bias', 'running_mean', 'running_var')
+    names += [f'backbone.{layer}.norm.{name}' for layer in layers for name in statistics]
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    ours = MODELS.build(Config.fromfile(CONFIG).model).backbone.state_dict()
+    wanted = {f'backbone.{name}' for name in ours if not name.endswith('num_batches_tracked')}
+    assert {our_name(name) for name in names} == wanted
+
+
+def test_something_else():
+    assert our_name('backbone.res2.0.conv1.weight.extra') is None
+    with pytest.raises(ValueError, match='not the weights of a released ZegFormer with a ResNet: it lacks backbone'):
+        convert_released({'fc.weight': torch.zeros(1)})
+    with pytest.raises(ValueError, match='released per-pixel baseline .* it lacks backbone.stem'):
+        convert_released({'sem_seg_head.projection_layer.weight': torch.zeros(1)})
+
+
+@pytest.mark.parametrize('scale', [100.0, 4.6051702])
+def test_the_scale_is_kept_itself_or_as_its_logarithm(scale):
+    for name in ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale'):
+        assert released_tau({name: torch.tensor([scale])}) == pytest.approx(0.01, rel=1e-5)
