@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 TRANSFORMER = 'sem_seg_head.predictor.transformer.decoder.'
+FPN, OUR_FPN = re.escape('sem_seg_head.pixel_decoder.'), 'decode_head.pixel_decoder.'
 RULES = (
     (r'backbone\.stem\.conv1\.norm\.(\w+)', r'backbone.bn1.\1'),
     (r'backbone\.stem\.conv1\.(\w+)', r'backbone.conv1.\1'),
@@ -14,13 +15,13 @@ RULES = (
     (r'backbone\.res(\d)\.(\d+)\.shortcut\.(\w+)', r'backbone.layer{\1-1}.\2.downsample.0.\3'),
     (r'backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.(\w+)', r'backbone.layer{\1-1}.\2.bn\3.\4'),
     (r'backbone\.res(\d)\.(\d+)\.conv(\d)\.(\w+)', r'backbone.layer{\1-1}.\2.conv\3.\4'),
-    (r'sem_seg_head\.pixel_decoder\.adapter_(\d)\.norm\.(\w+)', r'decode_head.pixel_decoder.lateral_convs.{\1-1}.gn.\2'),
-    (r'sem_seg_head\.pixel_decoder\.adapter_(\d)\.(\w+)', r'decode_head.pixel_decoder.lateral_convs.{\1-1}.conv.\2'),
-    (r'sem_seg_head\.pixel_decoder\.layer_4\.norm\.(\w+)', r'decode_head.pixel_decoder.last_feat_conv.gn.\1'),
-    (r'sem_seg_head\.pixel_decoder\.layer_4\.(\w+)', r'decode_head.pixel_decoder.last_feat_conv.conv.\1'),
-    (r'sem_seg_head\.pixel_decoder\.layer_(\d)\.norm\.(\w+)', r'decode_head.pixel_decoder.output_convs.{\1-1}.gn.\2'),
-    (r'sem_seg_head\.pixel_decoder\.layer_(\d)\.(\w+)', r'decode_head.pixel_decoder.output_convs.{\1-1}.conv.\2'),
-    (r'sem_seg_head\.pixel_decoder\.mask_features\.(\w+)', r'decode_head.pixel_decoder.mask_feature.\1'),
+    (FPN + r'adapter_(\d)\.norm\.(\w+)', OUR_FPN + r'lateral_convs.{\1-1}.gn.\2'),
+    (FPN + r'adapter_(\d)\.(\w+)', OUR_FPN + r'lateral_convs.{\1-1}.conv.\2'),
+    (FPN + r'layer_4\.norm\.(\w+)', OUR_FPN + r'last_feat_conv.gn.\1'),
+    (FPN + r'layer_4\.(\w+)', OUR_FPN + r'last_feat_conv.conv.\1'),
+    (FPN + r'layer_(\d)\.norm\.(\w+)', OUR_FPN + r'output_convs.{\1-1}.gn.\2'),
+    (FPN + r'layer_(\d)\.(\w+)', OUR_FPN + r'output_convs.{\1-1}.conv.\2'),
+    (FPN + r'mask_features\.(\w+)', OUR_FPN + r'mask_feature.\1'),
     (re.escape(TRANSFORMER) + r'norm\.(\w+)', r'decode_head.transformer_decoder.post_norm.\1'),
     (
         re.escape(TRANSFORMER) + r'layers\.(\d+)\.self_attn\.(.+)',
