@@ -40,6 +40,31 @@ def test_an_image_without_targets_trains(cfg):
     sum(losses.values()).backward()
 
 
+def test_unlabelled_pixels_say_nothing_where_they_are_ignored(cfg):
+    def layer_losses(head, mask_logits):
+        targets = [head._targets(sample) for sample in samples]
+        matches = head.match(class_logits, mask_logits, targets)
+        losses = head._layer_loss(class_logits, mask_logits, targets, matches, torch.tensor(2.0))
+        return [pair.tolist() for pair in matches[0]], losses
+
+    _, samples = batch(3)
+    torch.manual_seed(0)
+    class_logits, mask_logits = torch.randn(1, 30, 12), torch.randn(1, 30, 16, 16)
+    other = mask_logits.clone()
+    other[:, :, 9:] += 3 * torch.randn(1, 30, 7, 16)  # rows 8 to 15 hold no label; 8 reaches row 7 by interpolation
+    released = MODELS.build(cfg).decode_head
+    cfg.decode_head.ignore_unlabelled = True
+    ours = MODELS.build(cfg).decode_head
+    wanted = layer_losses(ours, mask_logits)
+    assert layer_losses(ours, other) == wanted
+    assert layer_losses(released, other)[1] != layer_losses(released, mask_logits)[1]
+    samples[0].gt_sem_seg.data[:, 32:] = 5  # with a label everywhere the two are one
+    (match, losses), (other_match, other_losses) = layer_losses(ours, other), layer_losses(released, other)
+    assert match == other_match
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss, other_losses[name])
+
+
 def test_mixed_precision_trains(cfg):
     model = MODELS.build(cfg)
     inputs, samples = batch(3, 4)

@@ -236,12 +236,13 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
     check.tensor('pred_masks', mask_logits[-1])
     for index, (image, masks) in enumerate(zip(model._denormalize(inputs), mask_logits[-1], strict=True)):
         size = valid_size(metas[index], image)
-        crops = model.scorer.cut(model.scorer.normalize(image, size), mask_probabilities(masks, image.shape[-2:]))
+        probabilities = mask_probabilities(masks, image.shape[-2:])
+        crops = model.scorer.cut(model.scorer.normalize(image, size), probabilities, 'cropmask')
         check.tensor(f'crops_{index}', crops[..., ::16, ::16])
-        check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size))
+        check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size)[0])
     for mode, settings in MODES.items():
         model.fusion.mode, model.fusion.gamma = settings['mode'], settings.get('gamma', case.get('gamma', 0.1))
-        model.scorer.style = settings.get('style', 'cropmask')
+        model.scorer.styles = [settings.get('style', 'cropmask')]
         for index, sample in enumerate(model.predict(inputs, samples)):
             check.tensor(f'sem_seg_{mode}_{index}', sample.seg_logits.data[:, ::8, ::8])
             check.tensor(f'argmax_{mode}_{index}', sample.pred_sem_seg.data[0])

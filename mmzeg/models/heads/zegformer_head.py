@@ -35,6 +35,8 @@ class ZegFormerHead(TextHead):
         loss_mask (dict): Focal loss of matched masks.
         loss_dice (dict): Dice loss of matched masks.
         no_object_weight (float): Weight of "no object" in ``loss_cls``. Defaults to 0.1.
+        ignore_unlabelled (bool): Leave pixels without a label out of matching costs and mask losses. As released
+            (False) they count as background of every mask, which teaches masks to keep out of the unseen.
         ignore_index (int): Label value that no target covers. Defaults to 255.
         align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
@@ -54,6 +56,7 @@ class ZegFormerHead(TextHead):
         loss_mask: dict,
         loss_dice: dict,
         no_object_weight: float = 0.1,
+        ignore_unlabelled: bool = False,
         ignore_index: int = 255,
         align_corners: bool = False,
         init_cfg: dict | None = None,
@@ -70,7 +73,7 @@ class ZegFormerHead(TextHead):
             align_corners=align_corners,
             init_cfg=init_cfg,
         )
-        self.no_object_weight = no_object_weight
+        self.no_object_weight, self.ignore_unlabelled = no_object_weight, ignore_unlabelled
         self.transformer_decoder = decoder
         # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
         plain = pixel_decoder['type'].rsplit('.')[-1] == 'PixelDecoder'
@@ -168,7 +171,7 @@ class ZegFormerHead(TextHead):
         matches = [self.match(c, m, targets) for c, m in zip(class_logits, mask_logits, strict=True)]
         losses = {}
         last = len(matches) - 1
-        num_masks = sum(len(labels) for labels, _ in targets)
+        num_masks = sum(len(labels) for labels, _, _ in targets)
         num_masks = reduce_mean(class_logits.new_tensor(float(num_masks))).clamp(min=1)
         for layer, match in enumerate(matches):
             prefix = '' if layer == last else f'd{layer}.'
@@ -176,20 +179,27 @@ class ZegFormerHead(TextHead):
             losses.update({prefix + name: value for name, value in found.items()})
         return losses
 
-    def _targets(self, sample) -> tuple[Tensor, Tensor]:
-        """Labels (N,) and binary masks (N, H, W) of the classes present in one image."""
-        labels = self.present_labels(sample)
-        return labels, sample.gt_sem_seg.data == labels[:, None, None]
+    def _targets(self, sample) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Labels (N,) and binary masks (N, H, W) of one image's classes; the pixels that speak (H, W), None for all."""
+        labels, label_map = self.present_labels(sample), sample.gt_sem_seg.data
+        labelled = label_map[0] != self.ignore_index if self.ignore_unlabelled else None
+        return labels, label_map == labels[:, None, None], labelled
 
     def match(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> list[tuple[Tensor, Tensor]]:
         """Query and target indices of every image, for one decoder layer's (B, Q, C + 1) and (B, Q, h, w) logits."""
-        size = mask_logits.shape[-2:]
-        return [
-            self.assigner.assign(
-                c, m, labels, F.interpolate(masks[None].float(), size=size)[0] if len(labels) else masks
-            )
-            for c, m, (labels, masks) in zip(class_logits.detach(), mask_logits.detach(), targets, strict=True)
-        ]
+        logits = zip(class_logits.detach(), mask_logits.detach(), strict=True)
+        return [self._match_one(c, m, *target) for (c, m), target in zip(logits, targets, strict=True)]
+
+    def _match_one(
+        self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor, labelled: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if len(labels):
+            size = mask_logits.shape[-2:]
+            masks = F.interpolate(masks[None].float(), size=size)[0]
+            inside = None if labelled is None else F.interpolate(labelled[None, None].float(), size=size)[0, 0] > 0
+            if inside is not None and inside.any():
+                mask_logits, masks = mask_logits[:, None, inside], masks[:, None, inside]
+        return self.assigner.assign(class_logits, mask_logits, labels, masks)
 
     def _layer_loss(
         self, class_logits: Tensor, mask_logits: Tensor, targets: list, matches: list, num_masks: Tensor
@@ -209,9 +219,17 @@ class ZegFormerHead(TextHead):
             return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
         masks = torch.cat([targets[image][1][indices] for image, (_, indices) in enumerate(matches)])
         chosen = F.interpolate(chosen[None].float(), size=masks.shape[-2:], mode='bilinear', align_corners=False)[0]
+        per_mask = None
+        if self.ignore_unlabelled:
+            labelled = torch.cat(
+                [targets[image][2].expand(len(queries), -1, -1) for image, (queries, _) in enumerate(matches)]
+            )
+            # The sigmoid of it is 0, as its target is: neither loss sees it, and the mean is over what is left.
+            chosen = chosen.masked_fill(~labelled, -1e4)
+            per_mask = 1 / labelled.float().mean((1, 2))
         chosen, masks = chosen.flatten(1), masks.flatten(1).float()
         return dict(
             loss_cls=loss_cls,
-            loss_mask=self.loss_mask(chosen, masks, avg_factor=num_masks * masks.shape[1]),
+            loss_mask=self.loss_mask(chosen, masks, per_mask, avg_factor=num_masks * masks.shape[1]),
             loss_dice=self.loss_dice(chosen, masks, avg_factor=num_masks),
         )

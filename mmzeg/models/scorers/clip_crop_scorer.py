@@ -20,8 +20,9 @@ class CLIPCropScorer:
     Args:
         clip (dict): ``mmzeg.CLIP``; equal configs share one model.
         prompts (str | list[str]): Prompt set, or templates, of CLIP's class names.
-        style (str): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask; ``cropmask``: the
-            image times the mask, then the box (published).
+        style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
+            ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
+        grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
         chunk (int): Sub-images a pass through CLIP; bounds memory. Defaults to 32.
     """
 
@@ -29,15 +30,21 @@ class CLIPCropScorer:
         self,
         clip: dict,
         prompts: str | Sequence[str] = 'imagenet_select_clip',
-        style: str = 'cropmask',
+        style: str | Sequence[str] = 'cropmask',
+        grow: int = 0,
         chunk: int = 32,
     ) -> None:
-        if style not in STYLES:
-            raise ValueError(f'sub-image style {style!r} is unknown: use one of {", ".join(STYLES)}')
+        styles = [style] if isinstance(style, str) else list(style)
+        strangers = [name for name in styles if name not in STYLES]
+        if strangers or not styles:
+            wrong = repr(strangers[0]) if strangers else 'list of none'
+            raise ValueError(f'sub-image style {wrong} is unknown: use one or more of {", ".join(STYLES)}')
         if chunk < 1:
             raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
+        if grow < 0:
+            raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
         self.clip = MODELS.build(clip)
-        self.prompts, self.style, self.chunk = prompts, style, chunk
+        self.prompts, self.styles, self.grow, self.chunk = prompts, styles, grow, chunk
 
     def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
         """Have text embeddings and CLIP's weights at hand before the first image; errors as in ``mmzeg.CLIP``."""
@@ -60,15 +67,24 @@ class CLIPCropScorer:
             Tensor: (Q, C) = CLIP's scale x cosine (+ its bias, if it has one).
         """
         embeddings = F.normalize(self.embed(image, mask_logits, valid_size), dim=-1)
+        embeddings = F.normalize(embeddings.mean(0), dim=-1)
         device = embeddings.device
         text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
         return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
 
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
-        """(Q, d) image embeddings of the sub-images, not normalised; arguments as in ``__call__``."""
+        """(S, Q, d) image embeddings of the sub-images of S styles, not normalised; arguments as in ``__call__``."""
         image = self.normalize(image, valid_size)
         masks = mask_probabilities(mask_logits, image.shape[-2:])
-        return torch.cat([self.clip.encode_image(self.cut(image, part)) for part in masks.split(self.chunk)])
+        if self.grow:
+            masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
+        parts = masks.split(self.chunk)
+        return torch.stack(
+            [
+                torch.cat([self.clip.encode_image(self.cut(image, part, style)) for part in parts])
+                for style in self.styles
+            ]
+        )
 
     def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """Give a (3, H, W) image in 0..255 CLIP's mean and deviation; the padding becomes zero afterwards."""
@@ -78,19 +94,18 @@ class CLIPCropScorer:
         valid = ((image[:, :height, :width] - mean) / std).float()
         return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
 
-    def cut(self, image: Tensor, masks: Tensor) -> Tensor:
+    def cut(self, image: Tensor, masks: Tensor, style: str) -> Tensor:
         """Sub-images (N, 3, h, w) at CLIP's size from a normalised (3, H, W) image and (N, H, W) mask probabilities."""
         size = tuple(self.clip.image_size)
-        if self.style == 'mask':
+        if style == 'mask':
             small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
             inside = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
             return small * inside
         masks = masks > 0.5
         boxes = mask_boxes(masks).to(image.dtype)
-        source = image * masks[:, None] if self.style == 'cropmask' else image[None]
-        index = (
-            torch.arange(len(masks), device=image.device) if self.style == 'cropmask' else boxes.new_zeros(len(masks))
-        )
+        source, index = image[None], boxes.new_zeros(len(masks))
+        if style == 'cropmask':
+            source, index = image * masks[:, None], torch.arange(len(masks), device=image.device)
         return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
 
 
