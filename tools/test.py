@@ -48,7 +48,8 @@ def main() -> None:
         cfg.tta_model.module = cfg.model
         cfg.model = ConfigDict(cfg.tta_model)
     if args.out:
-        cfg.test_evaluator = [cfg.test_evaluator, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
     check_config(cfg, ('test_dataloader',))
     Runner.from_cfg(cfg).test()
 
