@@ -1,4 +1,5 @@
 from .camvid import CamVidDataset
-from .transforms import CheckLabels, ResizeShortestEdge
+from .transforms import CheckLabels, DrawScene, ResizeShortestEdge
+from .world_dataset import WorldDataset
 
-__all__ = ['CamVidDataset', 'CheckLabels', 'ResizeShortestEdge']
+__all__ = ['CamVidDataset', 'CheckLabels', 'DrawScene', 'ResizeShortestEdge', 'WorldDataset']

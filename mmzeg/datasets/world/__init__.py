@@ -1,0 +1,4 @@
+from .scenes import Scene, draw_scene
+from .vocabulary import CLASSES, OBJECTS, SEEN, SYNONYMS, TEXTURES, UNSEEN
+
+__all__ = ['CLASSES', 'OBJECTS', 'SEEN', 'SYNONYMS', 'TEXTURES', 'UNSEEN', 'Scene', 'draw_scene']
