@@ -98,11 +98,10 @@ def test_published_pipelines_on_a_picture(tmp_path, size):
     paths = dict(img_path=str(tmp_path / 'street.jpg'), seg_map_path=str(tmp_path / 'street.png'))
     Image.new('RGB', size, (10, 20, 30)).save(paths['img_path'])
     Image.new('L', size, 7).save(paths['seg_map_path'])
-    about = dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[])
     np.random.seed(0)
     padded = 0
     for _ in range(8):
-        found = Compose(cfg.train_pipeline)(dict(about))
+        found = Compose(cfg.train_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
         image, label = found['inputs'], found['data_samples'].gt_sem_seg.data
         assert image.shape == (3, 640, 640) and label.shape == (1, 640, 640)
         assert set(label.unique().tolist()) <= {7, 255}
@@ -110,7 +109,7 @@ def test_published_pipelines_on_a_picture(tmp_path, size):
         padded += outside.any()
         assert (image[:, outside] == 128).all()
     assert padded
-    found = Compose(cfg.test_pipeline)(dict(about))
+    found = Compose(cfg.test_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
     width, height = size
     assert min(found['inputs'].shape[1:]) == 640 and max(found['inputs'].shape[1:]) == 640 * max(size) // min(size)
     assert found['data_samples'].ori_shape == (height, width) and found['data_samples'].gt_sem_seg.shape == size[::-1]
