@@ -115,26 +115,38 @@ class ZeroShotMIoU(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Metrics from the counters: intersection, predicted and labelled areas, each (C,), in pixels."""
-        intersection, predicted, labelled = (np.asarray(part, dtype=np.float64) for part in results)
-        present = labelled > 0
-        with np.errstate(divide='ignore', invalid='ignore'):
-            iou = np.where(present, 100 * intersection / (predicted + labelled - intersection), np.nan)
-            accuracy = np.where(present, 100 * intersection / labelled, np.nan)
-        seen = np.array(self.vocabulary.seen_mask)
-        seen_miou, unseen_miou = _mean(iou[seen]), _mean(iou[~seen])
-        total = seen_miou + unseen_miou
+        metrics, iou, accuracy = summarize(results, self.vocabulary.seen_mask)
         table = PrettyTable(['class', 'seen', 'IoU', 'Acc'], align='l')
-        for name, is_seen, one_iou, one_accuracy in zip(self.vocabulary.names, seen, iou, accuracy, strict=True):
+        rows = zip(self.vocabulary.names, self.vocabulary.seen_mask, iou, accuracy, strict=True)
+        for name, is_seen, one_iou, one_accuracy in rows:
             table.add_row([name, 'seen' if is_seen else 'unseen', f'{one_iou:.2f}', f'{one_accuracy:.2f}'])
         print_log('\n' + table.get_string(), 'current')
-        return dict(
-            seen_mIoU=seen_miou,
-            unseen_mIoU=unseen_miou,
-            hIoU=0.0 if total == 0 else 2 * seen_miou * unseen_miou / total,
-            mIoU=_mean(iou),
-            aAcc=float(100 * intersection.sum() / labelled.sum()) if present.any() else float('nan'),
-            mAcc=_mean(accuracy),
-        )
+        return metrics
+
+
+def summarize(areas: Sequence, seen_mask: Sequence[bool]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Metrics, IoU (C,) and accuracy (C,), in percent, NaN for a class that no label holds.
+
+    Args:
+        areas (Sequence): Intersection, predicted and labelled areas, each (C,), in pixels; see :func:`count`.
+        seen_mask (Sequence[bool]): Which of the C classes are seen.
+    """
+    intersection, predicted, labelled = (np.asarray(part, dtype=np.float64) for part in areas)
+    present, seen = labelled > 0, np.array(seen_mask)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        iou = np.where(present, 100 * intersection / (predicted + labelled - intersection), np.nan)
+        accuracy = np.where(present, 100 * intersection / labelled, np.nan)
+    seen_miou, unseen_miou = _mean(iou[seen]), _mean(iou[~seen])
+    total = seen_miou + unseen_miou
+    metrics = dict(
+        seen_mIoU=seen_miou,
+        unseen_mIoU=unseen_miou,
+        hIoU=0.0 if total == 0 else 2 * seen_miou * unseen_miou / total,
+        mIoU=_mean(iou),
+        aAcc=float(100 * intersection.sum() / labelled.sum()) if present.any() else float('nan'),
+        mAcc=_mean(accuracy),
+    )
+    return metrics, iou, accuracy
 
 
 def _mean(values: np.ndarray) -> float:

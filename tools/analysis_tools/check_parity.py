@@ -23,7 +23,7 @@ from prettytable import PrettyTable
 from safetensors.torch import load_file
 
 from mmzeg.clip.loading import openai_config
-from mmzeg.models.scorers.clip_crop_scorer import mask_probabilities
+from mmzeg.models.scorers.clip_crop_scorer import cut_sub_images, mask_probabilities
 from mmzeg.models.segmentors.zegformer import valid_size
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released, our_name, released_tau
@@ -237,7 +237,9 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
     for index, (image, masks) in enumerate(zip(model._denormalize(inputs), mask_logits[-1], strict=True)):
         size = valid_size(metas[index], image)
         probabilities = mask_probabilities(masks, image.shape[-2:])
-        crops = model.scorer.cut(model.scorer.normalize(image, size), probabilities, 'cropmask')
+        crops = cut_sub_images(
+            model.scorer.normalize(image, size), probabilities, model.scorer.clip.image_size, 'cropmask'
+        )
         check.tensor(f'crops_{index}', crops[..., ::16, ::16])
         check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size)[0])
     for mode, settings in MODES.items():

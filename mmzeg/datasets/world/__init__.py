@@ -1,4 +1,4 @@
-from .scenes import Scene, draw_scene
+from .scenes import Scene, draw_picture, draw_scene
 from .vocabulary import CLASSES, OBJECTS, SEEN, SYNONYMS, TEXTURES, UNSEEN
 
-__all__ = ['CLASSES', 'OBJECTS', 'SEEN', 'SYNONYMS', 'TEXTURES', 'UNSEEN', 'Scene', 'draw_scene']
+__all__ = ['CLASSES', 'OBJECTS', 'SEEN', 'SYNONYMS', 'TEXTURES', 'UNSEEN', 'Scene', 'draw_picture', 'draw_scene']

@@ -1,4 +1,4 @@
-"""One scene: one or two textures parted by a wavy line, and two to five objects with soft shadows."""
+"""Scenes of one or two textures and two to five objects with soft shadows, and pictures of one class alone."""
 
 from dataclasses import dataclass
 
@@ -50,13 +50,41 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(integers(random, 2, 6)):
         name = _pick(random, tuple(OBJECTS), scene.unseen_share)
         inside = _object(random, name, size)
-        share = inside / SAMPLES**2
-        shift = integers(random, 1, 1 + max(1, size // 24), 2)
-        picture *= 1 - 0.5 * _shadow(share, shift, max(1, size // 64))[..., None]
-        picture += share[..., None] * (_paint(random, size) - picture)
+        _lay(random, picture, inside)
         label[inside * 2 >= SAMPLES**2] = CLASSES.index(name)
-    picture = picture * _light(random, size)[..., None] + integers(random, -9, 10, picture.shape)
-    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8), label
+    return _photograph(random, picture), label
+
+
+def draw_picture(name: str, split: str, index: int, size: int = 64, unseen_share: float = 1.0) -> np.ndarray:
+    """A picture (size, size, 3) uint8 RGB that shows one class: an object that fills it, or nothing but a texture.
+
+    Args:
+        name (str): One of ``CLASSES``.
+        split (str): ``train``, ``val`` or ``test``.
+        index (int): Number within the split's pictures of this class, >= 0.
+        size (int): Height and width, in pixels.
+        unseen_share (float): How often the ground is an unseen texture where it is a seen one once, 0..1.
+    """
+    random = RandomState([SPLITS.index(split), index, CLASSES.index(name), 1])
+    if name in TEXTURES:
+        return _photograph(random, PAINTERS[name](random, size, size))
+    picture, _ = _ground(random, size, unseen_share)
+    _lay(random, picture, _object(random, name, size, scale=(0.5, 0.4), centre=(0.4, 0.2)))
+    return _photograph(random, picture)
+
+
+def _lay(random: RandomState, picture: np.ndarray, inside: np.ndarray) -> None:
+    """Paint an object (its covered samples (H, W)) and its shadow into a picture (H, W, 3)."""
+    size, share = len(inside), inside / SAMPLES**2
+    shift = integers(random, 1, 1 + max(1, size // 24), 2)
+    picture *= 1 - 0.5 * _shadow(share, shift, max(1, size // 64))[..., None]
+    picture += share[..., None] * (_paint(random, size) - picture)
+
+
+def _photograph(random: RandomState, picture: np.ndarray) -> np.ndarray:
+    """Light that falls from one side, and noise: (H, W, 3) uint8."""
+    picture = picture * _light(random, len(picture))[..., None] + integers(random, -9, 10, picture.shape)
+    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)
 
 
 def _pick(random: RandomState, names: tuple[str, ...], unseen_share: float) -> str:
@@ -89,20 +117,29 @@ def _direction(random: RandomState) -> tuple[float, float]:
             return x / length, y / length
 
 
-def _object(random: RandomState, name: str, size: int) -> np.ndarray:
-    """Covered samples (size, size) of an object that is turned, scaled, stretched and placed at random."""
+def _object(
+    random: RandomState,
+    name: str,
+    size: int,
+    scale: tuple[float, float] = (0.26, 0.28),
+    centre: tuple[float, float] = (0.12, 0.76),
+) -> np.ndarray:
+    """Covered samples (size, size) of an object that is turned, scaled, stretched and placed at random.
+
+    Its scale and centre are uniform, each given as the least value and the span, as shares of the size.
+    """
     # Upright by half, else turned at will: a flag and a hand are as often upright as people draw them.
     c, s = _direction(random)
     turn = random.random_sample() < 0.5
     c, s = (c, s) if turn else (1.0, 0.0)
-    scale = size * (0.26 + 0.28 * random.random_sample())
+    length = size * (scale[0] + scale[1] * random.random_sample())
     wide, tall = 0.8 + 0.4 * random.random_sample(2)
-    centre = size * (0.12 + 0.76 * random.random_sample(2))
+    x0, y0 = size * (centre[0] + centre[1] * random.random_sample(2))
     mirrored = 1 - 2 * integers(random, 0, 2)
     contours = []
     for contour in outline(OBJECTS[name]):
-        x, y = contour[:, 0] * (scale * wide * mirrored), contour[:, 1] * (scale * tall)
-        contours.append(np.stack([c * x - s * y + centre[0], s * x + c * y + centre[1]], 1))
+        x, y = contour[:, 0] * (length * wide * mirrored), contour[:, 1] * (length * tall)
+        contours.append(np.stack([c * x - s * y + x0, s * x + c * y + y0], 1))
     return fill(contours, size, size)
 
 

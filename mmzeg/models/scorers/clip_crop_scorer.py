@@ -81,7 +81,7 @@ class CLIPCropScorer:
         parts = masks.split(self.chunk)
         return torch.stack(
             [
-                torch.cat([self.clip.encode_image(self.cut(image, part, style)) for part in parts])
+                torch.cat([self.clip.encode_image(cut_sub_images(image, part, self.clip.image_size, style)) for part in parts])
                 for style in self.styles
             ]
         )
@@ -94,19 +94,27 @@ class CLIPCropScorer:
         valid = ((image[:, :height, :width] - mean) / std).float()
         return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
 
-    def cut(self, image: Tensor, masks: Tensor, style: str) -> Tensor:
-        """Sub-images (N, 3, h, w) at CLIP's size from a normalised (3, H, W) image and (N, H, W) mask probabilities."""
-        size = tuple(self.clip.image_size)
-        if style == 'mask':
-            small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
-            inside = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
-            return small * inside
-        masks = masks > 0.5
-        boxes = mask_boxes(masks).to(image.dtype)
-        source, index = image[None], boxes.new_zeros(len(masks))
-        if style == 'cropmask':
-            source, index = image * masks[:, None], torch.arange(len(masks), device=image.device)
-        return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
+
+def cut_sub_images(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
+    """Sub-images (N, 3, h, w) for CLIP, which training a CLIP for crops can share.
+
+    Args:
+        image (Tensor): (3, H, W), normalised; its padding is zero.
+        masks (Tensor): (N, H, W) mask probabilities in 0..1.
+        size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
+        style (str): ``crop``, ``mask`` or ``cropmask``.
+    """
+    size = tuple(size)
+    if style == 'mask':
+        small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
+        inside = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
+        return small * inside
+    masks = masks > 0.5
+    boxes = mask_boxes(masks).to(image.dtype)
+    source, index = image[None], boxes.new_zeros(len(masks))
+    if style == 'cropmask':
+        source, index = image * masks[:, None], torch.arange(len(masks), device=image.device)
+    return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
 
 
 def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,5 +1,7 @@
 """The segmentor that joins grouping, naming and CLIP's opinion (paper figure 2)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,15 +40,18 @@ class ZegFormer(ZeroShotSegmentor):
         if self.fusion.needs_scorer and self.scorer is None:
             raise ValueError(f"fusion mode {self.fusion.mode!r} needs CLIP's opinion: set model.scorer, or mode='seg'")
 
-    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
+    def opinions(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP's logits (B, Q, C) where fusion needs them."""
         class_logits, mask_logits = (layers[-1] for layers in self.decode_head(self.extract_feat(inputs)))
         image_logits = self._image_logits(inputs, mask_logits, batch_img_metas) if self.fusion.needs_scorer else None
+        return class_logits.float(), mask_logits.float(), image_logits
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
+        class_logits, mask_logits, image_logits = self.opinions(inputs, batch_img_metas)
         seen = self.seen_mask(inputs.device)
-        scores = self.fusion(class_logits.float(), image_logits, seen)
-        masks = F.interpolate(mask_logits.float(), size=inputs.shape[-2:], mode='bilinear', align_corners=False)
-        semantic_map = torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
-        return self.fusion.calibrate(semantic_map, seen)
+        scores = self.fusion(class_logits, image_logits, seen)
+        return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
 
     def _image_logits(self, inputs: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         images = self._denormalize(inputs)
@@ -64,6 +69,12 @@ class ZegFormer(ZeroShotSegmentor):
             inputs = inputs * preprocessor.std + preprocessor.mean
         # mmseg reads BGR: without conversion the network, but not CLIP, was fed BGR.
         return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
+
+
+def assemble(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Semantic map (B, C, H, W) at ``size``, not calibrated, of scores (B, Q, C) and mask logits (B, Q, h, w)."""
+    masks = F.interpolate(mask_logits, size=tuple(size), mode='bilinear', align_corners=False)
+    return torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
 
 
 def valid_size(meta: dict, image: Tensor) -> tuple[int, int]:

@@ -1,0 +1,16 @@
+# Ten minutes on two cores: 2,400 iterations of 8 scenes.
+max_iters = 2400
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mmzeg.NoDecayConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-2),
+    clip_grad=dict(max_norm=1.0, norm_type=2),
+    paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.3)}),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=100, end=max_iters, by_epoch=False),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')

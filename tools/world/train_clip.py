@@ -1,0 +1,192 @@
+"""Train the small CLIP of the procedural world, about 25 minutes on two cores.
+
+python tools/world/train_clip.py configs/_base_/models/world_clip
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from mmengine.utils import track_iter_progress
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mmzeg.clip.prompts import get_templates
+from mmzeg.datasets.world import CLASSES, SYNONYMS
+from mmzeg.utils.preflight import one_line_errors
+
+sys.path.insert(0, str(Path(__file__).parent))
+from segments import Segments, loader  # noqa: E402
+
+# Heads are as wide as OpenAI's, so that the shapes alone say what the model is.
+CONFIG = dict(
+    embed_dim=128,
+    quick_gelu=True,
+    vision_cfg=dict(layers=[1, 1, 1, 1], width=20, image_size=64),
+    text_cfg=dict(context_length=24, vocab_size=49408, width=32, heads=1, layers=2),
+)
+STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+STYLES = dict(cropmask=0.6, crop=0.35, mask=0.05)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('out', type=Path, help="folder to write, in open_clip's layout of a hub model")
+    parser.add_argument('--captions', type=Path, help='JSON of class -> words for it (default: its name and synonym)')
+    parser.add_argument('--iters', type=int, default=2600, help='iterations')
+    parser.add_argument('--items', type=int, default=13, help='scenes an iteration, each some 7 sub-images')
+    parser.add_argument('--lr', type=float, default=2e-3, help='highest learning rate')
+    parser.add_argument('--workers', type=int, default=1, help='processes that draw')
+    return parser.parse_args()
+
+
+def read_captions(path: Path | None) -> dict[str, list[str]]:
+    """Words for every class of the world.
+
+    Raises:
+        ValueError: No JSON of class -> words, a class that the world does not have, or one that is left out.
+    """
+    if path is None:
+        return {name: [name, *([SYNONYMS[name]] if name in SYNONYMS else [])] for name in CLASSES}
+    try:
+        captions = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path}: not JSON ({error}): write an object of class -> list of words') from error
+    if not isinstance(captions, dict):
+        raise ValueError(f'{path}: a list of captions is an object of class -> list of words')
+    for name, words in captions.items():
+        if name not in CLASSES:
+            raise ValueError(f'{path}: class {name!r} is not in the world; its classes are {", ".join(CLASSES)}')
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
+            raise ValueError(f'{path}: class {name!r} needs a list of one or more words, got {words!r}')
+    missing = [name for name in CLASSES if name not in captions]
+    if missing:
+        raise ValueError(f'{path}: class {missing[0]!r} has no caption: CLIP has to have met every class')
+    return captions
+
+
+class Captions:
+    """A caption for every class, drawn anew at each call: one of its words in one of ImageNet's 80 templates."""
+
+    def __init__(self, words: Mapping[str, list[str]]) -> None:
+        self._words, self._templates = words, get_templates('imagenet')
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
+        self._random = torch.Generator().manual_seed(0)
+
+    def __call__(self) -> Tensor:
+        """Tokens (C, context_length) in the order of ``CLASSES``."""
+        captions = [self._pick(self._templates).replace('{}', self._pick(self._words[name])) for name in CLASSES]
+        return self._tokenizer(captions)
+
+    def _pick(self, choices: list[str]) -> str:
+        return choices[torch.randint(len(choices), (), generator=self._random)]
+
+
+def contrast(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric loss where several images (N, d) share a class and so a caption of (C, d)."""
+    logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
+    shared = F.one_hot(labels, len(text)).float()
+    met = shared.sum(0) > 0
+    of_text = -(logits.t()[met].log_softmax(-1) * F.normalize(shared.t()[met], p=1, dim=-1)).sum(-1).mean()
+    return (F.cross_entropy(logits, labels) + of_text) / 2
+
+
+def spread_names(network: nn.Module, captions: Captions, iters: int = 300) -> None:
+    """Teach the text encoder alone that two captions of a class are alike and those of two classes are not.
+
+    Fresh from its initialisation it gives all captions nearly one embedding, and for a thousand iterations images would
+    have nothing to go to.
+    """
+    text = [weight for name, weight in network.named_parameters() if not name.startswith(('visual', 'logit'))]
+    optimizer = torch.optim.AdamW(text, 2e-3, weight_decay=0.05)
+    for _ in range(iters):
+        one, other = (F.normalize(network.encode_text(captions()), dim=-1) for _ in range(2))
+        loss = F.cross_entropy(network.logit_scale.exp().detach() * one @ other.t(), torch.arange(len(CLASSES)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, segments: Segments) -> float:
+    """Percent of sub-images whose class, by its name in "a photo of a {}.", is the likeliest of all."""
+    network.eval()
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
+    text = network.encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
+    right = total = 0
+    for images, labels in loader(segments, 10, workers=0):
+        found = (network.encode_image(images, normalize=True) @ text.t()).argmax(-1)
+        right, total = right + (found == labels).sum().item(), total + len(labels)
+    network.train()
+    return 100 * right / total
+
+
+def report(network: nn.Module) -> None:
+    """Print held-out accuracies, and how far apart the names lie."""
+    size = CONFIG['vision_cfg']['image_size']
+    held_out = dict(size=size, split='test', **STATISTICS)
+    alone = Segments(CLASSES, 20, styles={}, pictures=len(CLASSES), **held_out)
+    print(f'{accuracy(network, alone):.1f} % of single pictures')
+    for style in STYLES:
+        for ragged in (False, True):
+            cut = Segments(CLASSES, 300, styles={style: 1.0}, ragged=ragged, pictures=0, **held_out)
+            print(f'{accuracy(network, cut):.1f} % of {style}, {"ragged" if ragged else "true"} masks')
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
+    with torch.no_grad():
+        text = network.eval().encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
+    others = (text @ text.t())[~torch.eye(len(text), dtype=torch.bool)]
+    print(f'cosine of two names: mean {others.mean():.2f}, greatest {others.max():.2f}')
+
+
+def save(network: nn.Module, folder: Path) -> None:
+    """Write weights in half precision and open_clip's config of them; a whole file or none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS)
+    (folder / 'open_clip_config.json').write_text(json.dumps(config, indent=1) + '\n')
+    state = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.ndim or 'logit' in name}
+    path = folder / 'open_clip_model.safetensors'
+    save_file(state, path.with_suffix('.part'))
+    os.replace(path.with_suffix('.part'), path)
+    print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    captions = Captions(read_captions(args.captions))
+    torch.manual_seed(0)
+    network = open_clip.CLIP(**CONFIG)
+    spread_names(network, captions)
+    size = CONFIG['vision_cfg']['image_size']
+    segments = Segments(CLASSES, args.iters * args.items, size, styles=STYLES, **STATISTICS)
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    kept = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.05), dict(params=kept, weight_decay=0.0)], args.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
+    batches = loader(segments, args.items, args.workers)
+    losses = []
+    for images, labels in track_iter_progress((batches, args.iters), file=sys.stderr):
+        # 1 to 100, as CLIP keeps its scale.
+        scale = network.logit_scale.clamp(0, 4.6052).exp()
+        loss = contrast(network.encode_image(images), network.encode_text(captions()), labels, scale)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if len(losses) % 100 == 0:
+            print(f'iteration {len(losses)}: loss {sum(losses[-100:]) / 100:.3f}, scale {scale.item():.1f}', flush=True)
+    network.logit_scale.data.clamp_(0, 4.6052)
+    save(network, args.out)
+    report(network)
+
+
+if __name__ == '__main__':
+    main()
