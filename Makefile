@@ -1,12 +1,16 @@
 # make test [STACK=official|onedl] [PYTHON=python3.11]: the environment, once, then the tests.
+# make quickstart: the environment, once, then ZegFormer trained, tested and drawn on the procedural world.
 STACK ?= official
 PYTHON ?= python3
 VENV := .venv/$(STACK)
 STAMP := $(VENV)/.ready
 
-.PHONY: test env lint format wheel clean
+.PHONY: test quickstart env lint format wheel clean
 test: env
 	$(VENV)/bin/python -m pytest -q tests
+
+quickstart: env
+	$(VENV)/bin/python tools/world/quickstart.py
 
 env: $(STAMP)
 

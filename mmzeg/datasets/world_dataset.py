@@ -4,7 +4,7 @@ import colorsys
 
 from mmseg.datasets import BaseSegDataset
 
-from mmzeg.datasets.world import CLASSES, Scene
+from mmzeg.datasets.world import CLASSES, OUTSIDE, SYNONYMS, Scene
 from mmzeg.registry import DATASETS
 
 
@@ -53,3 +53,12 @@ class WorldDataset(BaseSegDataset):
             )
             for scene in self._scenes
         ]
+
+
+@DATASETS.register_module()
+class WorldSynonymsDataset(WorldDataset):
+    """The same scenes under an unlike vocabulary, for tests across datasets: other words, and one that nothing is."""
+
+    METAINFO = dict(
+        classes=(*(SYNONYMS.get(name, name) for name in CLASSES), OUTSIDE), palette=_palette(len(CLASSES) + 1)
+    )

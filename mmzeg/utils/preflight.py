@@ -2,13 +2,14 @@
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmzeg.utils.weight_files import read_state
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -20,11 +21,17 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         dataloaders (Sequence[str]): The fields of ``cfg`` whose datasets will be read.
 
     Raises:
-        FileNotFoundError: A data folder, or the checkpoint, is not there.
-        ValueError: A class listed twice or missing from the dataset's labels; mixed precision without a GPU.
+        FileNotFoundError: A data folder, the checkpoint, or a local file of pretrained weights is not there.
+        ValueError: A class listed twice or missing from the dataset's labels; pretrained weights that are cut
+            off; mixed precision without a GPU.
     """
     if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')
+    if 'train_dataloader' in dataloaders:
+        for path in _pretrained_files(cfg.get('model')):
+            if not path.is_file():
+                raise FileNotFoundError(f'{path}: no such file of pretrained weights; fetch it, or set init_cfg=None')
+            read_state(path)
     if 'train_dataloader' in dataloaders and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(
             'mixed precision (AmpOptimWrapper) needs a GPU and none is found; on the CPU add '
@@ -45,6 +52,17 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         missing = [name for name in classes if known and name not in known]
         if missing:
             raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')
+
+
+def _pretrained_files(field: object) -> Iterator[Path]:
+    """Local files that an ``init_cfg`` anywhere inside names; those of a hub are mmengine's to fetch."""
+    if isinstance(field, dict):
+        checkpoint = field.get('checkpoint')
+        if field.get('type') == 'Pretrained' and checkpoint and '://' not in checkpoint:
+            yield Path(checkpoint)
+    inner = field.values() if isinstance(field, dict) else field if isinstance(field, (list, tuple)) else ()
+    for part in inner:
+        yield from _pretrained_files(part)
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:

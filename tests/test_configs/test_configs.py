@@ -17,6 +17,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 import mmzeg
+from mmzeg.datasets.world import OUTSIDE, SEEN, SYNONYMS, UNSEEN
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released
 
@@ -52,6 +53,13 @@ def test_coco_names_are_the_split_file():
     split = json.loads((Path(mmzeg.__file__).parent / 'datasets/splits/coco_stuff_156_15.json').read_text())
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r50_coco.py')
     assert cfg.seen_classes == split['seen'] and cfg.unseen_classes == split['unseen']
+
+
+def test_world_names_are_the_generators():
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
+    assert cfg.seen_classes == list(SEEN) and cfg.unseen_classes == list(UNSEEN)
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world_synonyms.py')
+    assert cfg.every_name == [SYNONYMS.get(name, name) for name in (*SEEN, *UNSEEN)] + [OUTSIDE]
 
 
 @pytest.mark.parametrize('depth', [50, 101])

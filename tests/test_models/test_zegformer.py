@@ -56,14 +56,34 @@ def test_unlabelled_pixels_say_nothing_where_they_are_ignored(cfg):
     released = MODELS.build(cfg).decode_head
     cfg.decode_head.ignore_unlabelled = True
     ours = MODELS.build(cfg).decode_head
-    wanted = layer_losses(ours, mask_logits)
-    assert layer_losses(ours, other) == wanted
+    (match, wanted), (other_match, found) = layer_losses(ours, mask_logits), layer_losses(ours, other)
+    assert match == other_match
+    assert (found['loss_mask'], found['loss_dice']) == (wanted['loss_mask'], wanted['loss_dice'])
     assert layer_losses(released, other)[1] != layer_losses(released, mask_logits)[1]
     samples[0].gt_sem_seg.data[:, 32:] = 5  # with a label everywhere the two are one
     (match, losses), (other_match, other_losses) = layer_losses(ours, other), layer_losses(released, other)
     assert match == other_match
     for name, loss in losses.items():
         torch.testing.assert_close(loss, other_losses[name])
+
+
+def test_no_object_is_not_taught_where_nothing_is_labelled(cfg):
+    torch.manual_seed(0)
+    class_logits, mask_logits = torch.randn(1, 30, 12), torch.full((1, 30, 16, 16), -5.0)
+    mask_logits[:, :10, 9:], mask_logits[:, 10:, :8] = (
+        5.0,
+        5.0,
+    )  # ten where there is no label, the others where there is
+    _, samples = batch(3)
+    for taught in (False, True):
+        cfg.decode_head.ignore_unlabelled = not taught
+        head = MODELS.build(cfg).decode_head
+        targets = [head._targets(sample) for sample in samples]
+        matches = head.match(class_logits, mask_logits, targets)
+        assert matches[0][0].min() >= 10
+        logits = class_logits.clone().requires_grad_()
+        head._layer_loss(logits, mask_logits, targets, matches, torch.tensor(1.0))['loss_cls'].backward()
+        assert (logits.grad[0, :10].abs().sum() > 0) == taught and logits.grad[0, 10:].abs().sum() > 0
 
 
 def test_mixed_precision_trains(cfg):

@@ -73,8 +73,10 @@ class Diagnosis:
         seen = torch.tensor(self.model.vocabulary.seen_mask)
         rows = {name: summarize(areas, seen.tolist())[0] for name, areas in self.areas.items()}
         total, hit = self.found
-        recall = {name: (100 * hit[which].sum() / total[which].sum()).item() for name, which in
-                  (('seen', seen), ('unseen', ~seen))}
+        recall = {
+            name: (100 * hit[which].sum() / total[which].sum()).item()
+            for name, which in (('seen', seen), ('unseen', ~seen))
+        }
         return rows | dict(recall=recall)
 
     def _named(self, image: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -117,7 +119,9 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     if cfg.model.type != 'mmzeg.ZegFormer':
-        raise ValueError(f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer')
+        raise ValueError(
+            f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer'
+        )
     runner, loader = load(cfg, args.checkpoint, args.data)
     diagnosis = Diagnosis(runner.model)
     for batch in track_iter_progress(loader):

@@ -58,8 +58,9 @@ def build() -> tuple[Namer, dict]:
     backbone.init_weights()
     preprocessor = model.data_preprocessor
     statistics = {name: tuple(value / 255 for value in preprocessor[name]) for name in ('mean', 'std')}
+    backbone.eval()
     with torch.no_grad():
-        channels = backbone.eval()(torch.zeros(1, 3, 64, 64))[-1].shape[1]
+        channels = backbone(torch.zeros(1, 3, 64, 64))[-1].shape[1]
     return Namer(backbone, channels), statistics
 
 
@@ -84,7 +85,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
     losses = []
-    for images, labels in track_iter_progress((loader(segments, args.items, args.workers), args.iters), file=sys.stderr):
+    for images, labels in track_iter_progress(
+        (loader(segments, args.items, args.workers), args.iters), file=sys.stderr
+    ):
         loss = F.cross_entropy(network(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()

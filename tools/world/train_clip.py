@@ -42,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--iters', type=int, default=2600, help='iterations')
     parser.add_argument('--items', type=int, default=13, help='scenes an iteration, each some 7 sub-images')
     parser.add_argument('--lr', type=float, default=2e-3, help='highest learning rate')
+    parser.add_argument('--held-out', type=int, default=300, help='scenes to test it on, in every style')
     parser.add_argument('--workers', type=int, default=1, help='processes that draw')
     return parser.parse_args()
 
@@ -120,22 +121,22 @@ def accuracy(network: nn.Module, segments: Segments) -> float:
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
     text = network.encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
     right = total = 0
-    for images, labels in loader(segments, 10, workers=0):
+    for images, labels in loader(segments, 2, workers=0):
         found = (network.encode_image(images, normalize=True) @ text.t()).argmax(-1)
         right, total = right + (found == labels).sum().item(), total + len(labels)
     network.train()
     return 100 * right / total
 
 
-def report(network: nn.Module) -> None:
-    """Print held-out accuracies, and how far apart the names lie."""
+def report(network: nn.Module, scenes: int) -> None:
+    """Print held-out accuracies, over so many scenes a style, and how far apart the names lie."""
     size = CONFIG['vision_cfg']['image_size']
     held_out = dict(size=size, split='test', **STATISTICS)
     alone = Segments(CLASSES, 20, styles={}, pictures=len(CLASSES), **held_out)
     print(f'{accuracy(network, alone):.1f} % of single pictures')
     for style in STYLES:
         for ragged in (False, True):
-            cut = Segments(CLASSES, 300, styles={style: 1.0}, ragged=ragged, pictures=0, **held_out)
+            cut = Segments(CLASSES, scenes, styles={style: 1.0}, ragged=ragged, pictures=0, **held_out)
             print(f'{accuracy(network, cut):.1f} % of {style}, {"ragged" if ragged else "true"} masks')
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
     with torch.no_grad():
@@ -149,7 +150,11 @@ def save(network: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS)
     (folder / 'open_clip_config.json').write_text(json.dumps(config, indent=1) + '\n')
-    state = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.ndim or 'logit' in name}
+    state = {
+        name: tensor.half().contiguous()
+        for name, tensor in network.state_dict().items()
+        if tensor.ndim or 'logit' in name
+    }
     path = folder / 'open_clip_model.safetensors'
     save_file(state, path.with_suffix('.part'))
     os.replace(path.with_suffix('.part'), path)
@@ -167,7 +172,9 @@ def main() -> None:
     segments = Segments(CLASSES, args.iters * args.items, size, styles=STYLES, **STATISTICS)
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     kept = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=0.05), dict(params=kept, weight_decay=0.0)], args.lr)
+    optimizer = torch.optim.AdamW(
+        [dict(params=decayed, weight_decay=0.05), dict(params=kept, weight_decay=0.0)], args.lr
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
     batches = loader(segments, args.items, args.workers)
     losses = []
@@ -185,7 +192,7 @@ def main() -> None:
             print(f'iteration {len(losses)}: loss {sum(losses[-100:]) / 100:.3f}, scale {scale.item():.1f}', flush=True)
     network.logit_scale.data.clamp_(0, 4.6052)
     save(network, args.out)
-    report(network)
+    report(network, args.held_out)
 
 
 if __name__ == '__main__':

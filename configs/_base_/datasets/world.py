@@ -66,17 +66,13 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type, split='val', length=100, size=size, metainfo=every_class, pipeline=test_pipeline
-    ),
+    dataset=dict(type=dataset_type, split='val', length=100, size=size, metainfo=every_class, pipeline=test_pipeline),
 )
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type, split='test', length=300, size=size, metainfo=every_class, pipeline=test_pipeline
-    ),
+    dataset=dict(type=dataset_type, split='test', length=300, size=size, metainfo=every_class, pipeline=test_pipeline),
 )
 val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
 test_evaluator = val_evaluator

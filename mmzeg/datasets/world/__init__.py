@@ -1,4 +1,15 @@
 from .scenes import Scene, draw_picture, draw_scene
-from .vocabulary import CLASSES, OBJECTS, SEEN, SYNONYMS, TEXTURES, UNSEEN
+from .vocabulary import CLASSES, OBJECTS, OUTSIDE, SEEN, SYNONYMS, TEXTURES, UNSEEN
 
-__all__ = ['CLASSES', 'OBJECTS', 'SEEN', 'SYNONYMS', 'TEXTURES', 'UNSEEN', 'Scene', 'draw_picture', 'draw_scene']
+__all__ = [
+    'CLASSES',
+    'OBJECTS',
+    'OUTSIDE',
+    'SEEN',
+    'SYNONYMS',
+    'TEXTURES',
+    'UNSEEN',
+    'Scene',
+    'draw_picture',
+    'draw_scene',
+]

@@ -68,3 +68,5 @@ SYNONYMS = {
     'brick': 'wall',
     'wood': 'timber',
 }
+# A name for nothing in the world.
+OUTSIDE = 'zebra'

@@ -35,8 +35,9 @@ class ZegFormerHead(TextHead):
         loss_mask (dict): Focal loss of matched masks.
         loss_dice (dict): Dice loss of matched masks.
         no_object_weight (float): Weight of "no object" in ``loss_cls``. Defaults to 0.1.
-        ignore_unlabelled (bool): Leave pixels without a label out of matching costs and mask losses. As released
-            (False) they count as background of every mask, which teaches masks to keep out of the unseen.
+        ignore_unlabelled (bool): Only labelled pixels speak: the others are left out of matching costs and mask losses,
+            and a query whose mask lies mostly on them is not taught "no object". As released (False) they count as
+            background of every mask, which teaches masks to keep out of the unseen.
         ignore_index (int): Label value that no target covers. Defaults to 255.
         align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
@@ -209,8 +210,13 @@ class ZegFormerHead(TextHead):
         for image, (queries, indices) in enumerate(matches):
             wanted[image, queries] = targets[image][0][indices]
         weights = torch.where(wanted == no_object, self.no_object_weight, 1.0)
+        if self.ignore_unlabelled:
+            weights = weights.masked_fill((wanted == no_object) & self._on_unlabelled(mask_logits, targets), 0.0)
         loss_cls = self.loss_cls(
-            class_logits.flatten(0, 1).float(), wanted.flatten(), weights.flatten(), avg_factor=weights.sum()
+            class_logits.flatten(0, 1).float(),
+            wanted.flatten(),
+            weights.flatten(),
+            avg_factor=weights.sum().clamp(min=1e-6),
         )
         chosen = torch.cat([mask_logits[image, queries] for image, (queries, _) in enumerate(matches)])
         if len(chosen) == 0:
@@ -233,3 +239,13 @@ class ZegFormerHead(TextHead):
             loss_mask=self.loss_mask(chosen, masks, per_mask, avg_factor=num_masks * masks.shape[1]),
             loss_dice=self.loss_dice(chosen, masks, avg_factor=num_masks),
         )
+
+    @staticmethod
+    @torch.no_grad()
+    def _on_unlabelled(mask_logits: Tensor, targets: list) -> Tensor:
+        """(B, Q) bool: masks that lie for the greater part where there is no label; it cannot say "no object" there."""
+        found = []
+        for masks, (_, _, labelled) in zip(mask_logits > 0, targets, strict=True):
+            bare = F.interpolate(labelled[None, None].float(), size=masks.shape[-2:])[0, 0] == 0
+            found.append(2 * (masks & bare).sum((1, 2)) > masks.sum((1, 2)))
+        return torch.stack(found)

@@ -81,7 +81,9 @@ class CLIPCropScorer:
         parts = masks.split(self.chunk)
         return torch.stack(
             [
-                torch.cat([self.clip.encode_image(cut_sub_images(image, part, self.clip.image_size, style)) for part in parts])
+                torch.cat(
+                    [self.clip.encode_image(cut_sub_images(image, part, self.clip.image_size, style)) for part in parts]
+                )
                 for style in self.styles
             ]
         )

@@ -1,0 +1,70 @@
+"""A sweep over settings gives what single test runs give."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+from mmseg.utils import register_all_modules
+
+from mmzeg.evaluation import Setting, Sweep, ZeroShotMIoU
+from mmzeg.models import OpinionFusion
+from mmzeg.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+SCORES = ('seen_mIoU', 'unseen_mIoU', 'hIoU', 'mIoU', 'aAcc', 'mAcc')
+
+
+@pytest.fixture(params=['zegformer_r18_world', 'per-pixel_r18_world'])
+def world(request, tmp_path, monkeypatch):
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path))
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(ROOT / f'configs/{request.param}.py')
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    # Random names are all alike; larger masks and scores make every setting name pixels in its own way.
+    cfg.test_dataloader.dataset.update(length=3, size=64)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    return model, dataset, [pseudo_collate([dataset[0], dataset[1]]), pseudo_collate([dataset[2]])]
+
+
+def single_run(model, dataset, batches):
+    metric = ZeroShotMIoU()
+    metric.dataset_meta = dataset.metainfo
+    for batch in batches:
+        with torch.no_grad():
+            samples = model.test_step(batch)
+        metric.process(batch, [sample.to_dict() for sample in samples])
+    return metric.evaluate(len(dataset))
+
+
+def test_equals_single_runs(world):
+    model, dataset, batches = world
+    if hasattr(model, 'fusion'):
+        settings = [
+            Setting(mode, lam, gamma)
+            for mode, lam in [('seg', 0.0), ('img', 0.0), ('full', 0.5), ('full', 0.9), ('unseen', 0.7)]
+            for gamma in (0.0, 0.01, 0.3)
+        ]
+    else:
+        settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.01, 0.3)]
+    sweep = Sweep(model, settings)
+    for batch in batches:
+        sweep.process(batch)
+    rows = sweep.results()
+    assert [(row['mode'], row['lam'], row['gamma']) for row in rows] == [
+        (setting.mode, setting.lam, setting.gamma) for setting in settings
+    ]
+    for row in rows:
+        if row['mode'] == 'pixel':
+            model.gamma = row['gamma']
+        else:
+            model.fusion = OpinionFusion(row['mode'], row['lam'], row['gamma'])
+        expected = single_run(model, dataset, batches)
+        assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
+    assert len({row['aAcc'] for row in rows}) > 2

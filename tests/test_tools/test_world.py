@@ -1,0 +1,135 @@
+"""The world's own tools: its CLIP, the quick start stopped and gone on with, and what they refuse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmzeg.clip import CLIP
+from mmzeg.datasets.world import CLASSES, UNSEEN
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / 'configs/_base_/models'
+SHIPPED = WEIGHTS / 'world_clip/open_clip_model.safetensors'
+sys.path.insert(0, str(ROOT / 'tools/world'))
+
+
+def run(tool, *arguments):
+    environment = os.environ | {'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def test_shipped_weights_are_small():
+    assert sum(path.stat().st_size for path in (WEIGHTS / 'world_clip').iterdir()) < 8 * 2**20
+    assert (WEIGHTS / 'world_r18.pth').stat().st_size < 8 * 2**20
+
+
+def test_shipped_clip_tells_single_pictures_apart():
+    from segments import Segments
+    from train_clip import accuracy
+
+    clip = CLIP(str(SHIPPED))
+    statistics = dict(mean=clip.image_mean, std=clip.image_std)
+    alone = Segments(CLASSES, 4, clip.image_size[0], styles={}, pictures=len(CLASSES), split='test', **statistics)
+    assert accuracy(clip.network, alone) >= 95
+    names = clip.text_embeddings(CLASSES, 'single')
+    others = (names @ names.t())[~torch.eye(len(CLASSES), dtype=torch.bool)]
+    assert others.mean() < 0.3 and others.max() < 0.8
+    clip.network.eval()
+
+
+def test_clip_is_trained_and_loads(tmp_path):
+    result = run('world/train_clip.py', tmp_path / 'clip', '--iters', 2, '--items', 2, '--held-out', 1, '--workers', 0)
+    assert result.returncode == 0, result.stderr
+    assert '% of single pictures' in result.stdout
+    clip = CLIP(str(tmp_path / 'clip/open_clip_model.safetensors'))
+    assert clip.image_size == (64, 64) and clip.text_embeddings(['umbrella'], 'single').shape == (1, 128)
+
+
+@pytest.mark.parametrize(
+    'captions, message',
+    [
+        ({'zebra': ['zebra']}, "class 'zebra' is not in the world"),
+        ({'umbrella': []}, "class 'umbrella' needs a list of one or more words"),
+        ({'umbrella': ['umbrella', 'parasol']}, "class 'airplane' has no caption"),
+        ('[', 'not JSON'),
+    ],
+)
+def test_caption_list_is_checked(tmp_path, captions, message):
+    path = tmp_path / 'captions.json'
+    path.write_text(captions if isinstance(captions, str) else json.dumps(captions))
+    result = run('world/train_clip.py', tmp_path / 'clip', '--captions', path)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert str(path) in last and message in last
+
+
+def test_quickstart_stopped_and_gone_on_with(tmp_path):
+    fields = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=2']
+    fields += ['default_hooks.logger.interval=1', 'val_dataloader.dataset.length=1']
+    fields += ['test_dataloader.dataset.length=8']
+    fields += [f'{split}_dataloader.dataset.size=64' for split in ('train', 'val', 'test')]
+    work = tmp_path / 'quick'
+    # As if it had been stopped after its first checkpoint.
+    short = ['train_cfg.max_iters=2', 'train_cfg.val_interval=9', *fields[2:]]
+    stopped = run('train.py', 'configs/zegformer_r18_world.py', '--work-dir', work, '--cfg-options', *short)
+    assert stopped.returncode == 0, stopped.stderr
+    result = run('world/quickstart.py', '--work-dir', work, '--cfg-options', *fields)
+    assert result.returncode == 0, result.stderr
+    assert 'resumed' in result.stdout and '4/4' in result.stdout
+    rows = [line for line in result.stdout.splitlines() if line.startswith(('| seg', '| img', '| full'))]
+    assert len(rows) == 3 and (work / 'picture.png').stat().st_size > 10000
+    assert 'sweep.py' in result.stdout and 'diagnose.py' in result.stdout
+    again = run('world/quickstart.py', '--work-dir', work, '--cfg-options', *fields)
+    assert again.returncode == 0 and 'not trained again' in again.stdout
+    swept = run(
+        'analysis_tools/sweep.py', 'configs/zegformer_r18_world.py', work / 'iter_4.pth', '--data', 'test',
+        '--gamma', '0', '--lam', '0.8', '--modes', 'full', '--out', tmp_path / 'rows.json',
+        "--cfg-options", *fields[5:],
+    )  # fmt: skip
+    assert swept.returncode == 0, swept.stderr
+    row = json.loads((tmp_path / 'rows.json').read_text())[0]
+    full = next(line for line in rows if line.startswith('| full'))
+    assert f'{row["seen_mIoU"]:.1f}' in full
+    diagnosed = run(
+        'analysis_tools/diagnose.py',
+        'configs/zegformer_r18_world.py',
+        work / 'iter_4.pth',
+        '--cfg-options',
+        *fields[5:],
+    )
+    assert diagnosed.returncode == 0 and 'recall of masks' in diagnosed.stdout, diagnosed.stderr
+
+
+@pytest.mark.parametrize('kind', ['missing', 'cut off'])
+@pytest.mark.parametrize('field', ['backbone.init_cfg.checkpoint', 'decode_head.classifier.text_encoder.pretrained'])
+def test_damaged_weights_end_in_one_line(tmp_path, field, kind):
+    source = WEIGHTS / 'world_r18.pth' if field.startswith('backbone') else SHIPPED
+    path = tmp_path / source.name
+    if kind == 'cut off':
+        shutil.copy(source, path)
+        os.truncate(path, path.stat().st_size // 2)
+    result = run('world/quickstart.py', '--work-dir', tmp_path / 'work', '--cfg-options', f'model.{field}={path}')
+    assert result.returncode == 2 and 'Traceback' not in result.stderr, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert str(path) in last and ('no such' in last if kind == 'missing' else 'cut off' in last)
+
+
+def test_classes_are_held_out_as_if_unseen():
+    from experiments import HELD_OUT, MAIN, hold_out
+
+    cfg = Config.fromfile(ROOT / MAIN.config)
+    hold_out(cfg)
+    seen = cfg.train_dataloader.dataset.metainfo.classes
+    assert not set(seen) & {*HELD_OUT, *UNSEEN} and len(seen) == 26
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.metainfo.unseen_classes == list(HELD_OUT)
+        assert not set(loader.dataset.metainfo.classes) & set(UNSEEN)
+    assert cfg.model.decode_head.classifier.vocabulary.unseen == list(HELD_OUT)
