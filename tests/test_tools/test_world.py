@@ -46,7 +46,7 @@ def test_shipped_clip_tells_single_pictures_apart():
 
 
 def test_clip_is_trained_and_loads(tmp_path):
-    result = run('world/train_clip.py', tmp_path / 'clip', '--iters', 2, '--items', 2, '--held-out', 1, '--workers', 0)
+    result = run('world/train_clip.py', tmp_path / 'clip', '--scenes', 6, '--iters', 2, '--held-out', 1, '--workers', 0)
     assert result.returncode == 0, result.stderr
     assert '% of single pictures' in result.stdout
     clip = CLIP(str(tmp_path / 'clip/open_clip_model.safetensors'))
@@ -92,7 +92,7 @@ def test_quickstart_stopped_and_gone_on_with(tmp_path):
     swept = run(
         'analysis_tools/sweep.py', 'configs/zegformer_r18_world.py', work / 'iter_4.pth', '--data', 'test',
         '--gamma', '0', '--lam', '0.8', '--modes', 'full', '--out', tmp_path / 'rows.json',
-        "--cfg-options", *fields[5:],
+        '--cfg-options', *fields[5:],
     )  # fmt: skip
     assert swept.returncode == 0, swept.stderr
     row = json.loads((tmp_path / 'rows.json').read_text())[0]

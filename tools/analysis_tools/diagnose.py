@@ -124,7 +124,7 @@ def main() -> None:
         )
     runner, loader = load(cfg, args.checkpoint, args.data)
     diagnosis = Diagnosis(runner.model)
-    for batch in track_iter_progress(loader):
+    for batch in track_iter_progress((loader, len(loader))):
         diagnosis.process(batch)
     results = diagnosis.results()
     if args.out:

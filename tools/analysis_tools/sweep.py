@@ -83,7 +83,7 @@ def run(cfg: Config, checkpoint: str, data: str, settings: list[Setting]) -> lis
     if isinstance(runner.model, ZegFormer) and any(setting.mode == 'pixel' for setting in settings):
         raise ValueError("mode 'pixel' is of a model that names pixels; this one has seg, img, full and unseen")
     sweep = Sweep(runner.model, settings)
-    for batch in track_iter_progress(loader):
+    for batch in track_iter_progress((loader, len(loader))):
         sweep.process(batch)
     return sweep.results()
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import track_iter_progress
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 from torch import Tensor, nn
@@ -21,19 +20,20 @@ from mmzeg.datasets.world import SEEN
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
-from segments import Segments, loader  # noqa: E402
+from segments import Segments, batches, draw_pool  # noqa: E402
 
 CONFIG = Path(__file__).parents[2] / 'configs/zegformer_r18_world.py'
-SIZE = 80
+SIZE = 64
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', type=Path, help='file to write')
-    parser.add_argument('--iters', type=int, default=2000, help='iterations')
-    parser.add_argument('--items', type=int, default=8, help='scenes an iteration, each some 8 pictures')
+    parser.add_argument('--scenes', type=int, default=4000, help='scenes to draw, each some 5 pictures')
+    parser.add_argument('--iters', type=int, default=3000, help='iterations')
+    parser.add_argument('--batch', type=int, default=64, help='pictures an iteration')
     parser.add_argument('--lr', type=float, default=3e-3, help='highest learning rate')
-    parser.add_argument('--workers', type=int, default=1, help='processes that draw')
+    parser.add_argument('--workers', type=int, default=2, help='processes that draw')
     return parser.parse_args()
 
 
@@ -69,7 +69,7 @@ def accuracy(network: Namer, statistics: dict) -> float:
     """Percent of held-out single pictures named right."""
     network.eval()
     alone = Segments(SEEN, 20, SIZE, styles={}, pictures=len(SEEN), split='test', **statistics)
-    right = [network(images).argmax(-1) == labels for images, labels in loader(alone, 2, workers=0)]
+    right = [network(images).argmax(-1) == labels for images, labels in (alone[index] for index in range(len(alone)))]
     return 100 * torch.cat(right).float().mean().item()
 
 
@@ -78,16 +78,14 @@ def main() -> None:
     args = parse_args()
     torch.manual_seed(0)
     network, statistics = build()
-    segments = Segments(
-        SEEN, args.iters * args.items, SIZE, styles=dict(crop=1.0), ragged=False, pictures=4, **statistics
-    )
+    masked = Segments(SEEN, args.scenes, SIZE, styles=dict(cropmask=1.0), ragged=0.0, pictures=0, **statistics)
+    pictures = Segments(SEEN, args.scenes // 2, SIZE, styles=dict(crop=1.0), ragged=0.0, pictures=8, **statistics)
+    pools = [draw_pool(part, args.workers) for part in (masked, pictures)]
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
     losses = []
-    for images, labels in track_iter_progress(
-        (loader(segments, args.items, args.workers), args.iters), file=sys.stderr
-    ):
+    for images, labels in batches(*pools, args.iters, args.batch):
         loss = F.cross_entropy(network(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()

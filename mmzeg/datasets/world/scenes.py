@@ -170,7 +170,7 @@ def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
     length = values.shape[axis]
     total = np.zeros_like(values)
     for start in range(2 * radius + 1):
-        total = total + np.take(padded, range(start, start + length), axis)
+        total += padded[start : start + length] if axis == 0 else padded[:, start : start + length]
     return total / (2 * radius + 1)
 
 
