@@ -103,10 +103,10 @@ def main() -> None:
         raise ValueError(f'{args.config}: no test scene holds two unseen classes')
     titles = dict(photo='photo', truth='truth', seg='seg: text alone', full="full: with CLIP's opinion")
     figure, grid = pyplot.subplots(len(rows), 4, figsize=(11, 2.75 * len(rows)), squeeze=False, layout='constrained')
-    for axes, row in zip(grid, rows, strict=True):
+    for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
         for axis, (name, title) in zip(axes, titles.items(), strict=True):
             axis.set_axis_off()
-            if axes is grid[0]:
+            if number == 0:
                 axis.set_title(title, fontsize=11)
             if name == 'photo':
                 axis.imshow(row[name])

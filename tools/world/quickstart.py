@@ -114,7 +114,7 @@ def main() -> None:
     for mode, meaning in MODES.items():
         metrics = test(args, checkpoint, mode)
         table.add_row([mode, meaning, *(f'{metrics[score]:.1f}' for score in SCORES)])
-    print('3/3 drawing')
+    print('3/3 drawing', flush=True)
     picture = args.work_dir / 'picture.png'
     for _ in lines_of(
         'tools/world/picture.py',
