@@ -1,4 +1,4 @@
-# ZegFormer on the procedural world, with a CLIP of its own: the quick start, ten minutes on two cores. R18 of half the
+# ZegFormer on the procedural world, with a CLIP of its own: the quick start. R18 of half the
 # width, last stage at stride 16. Two steps past the paper, each a field: unlabelled pixels are left out of the losses,
 # and masks are grown by a pixel before CLIP sees what is under them.
 _base_ = [

@@ -31,18 +31,18 @@ def test_shipped_weights_are_small():
     assert (WEIGHTS / 'world_r18.pth').stat().st_size < 8 * 2**20
 
 
-def test_shipped_clip_tells_single_pictures_apart():
+def test_shipped_clip_names_what_the_scorer_cuts():
     from segments import Segments
     from train_clip import accuracy
 
     clip = CLIP(str(SHIPPED))
     statistics = dict(mean=clip.image_mean, std=clip.image_std)
-    alone = Segments(CLASSES, 4, clip.image_size[0], styles={}, pictures=len(CLASSES), split='test', **statistics)
-    assert accuracy(clip.network, alone) >= 95
+    held_out = dict(split='test', styles=dict(cropmask=1.0), ragged=0.0, pictures=0, **statistics)
+    assert accuracy(clip.network, Segments(CLASSES, 40, clip.image_size[0], **held_out)) >= 75
     names = clip.text_embeddings(CLASSES, 'single')
     others = (names @ names.t())[~torch.eye(len(CLASSES), dtype=torch.bool)]
     assert others.mean() < 0.3 and others.max() < 0.8
-    clip.network.eval()
+    clip.network.eval()  # accuracy() leaves it in training mode, and this process shares it
 
 
 def test_clip_is_trained_and_loads(tmp_path):

@@ -1,4 +1,4 @@
-# Ten minutes on two cores: 2,400 iterations of 8 scenes.
+# 17 minutes on two cores: 2,400 iterations of 8 scenes.
 max_iters = 2400
 optim_wrapper = dict(
     type='OptimWrapper',
