@@ -35,9 +35,16 @@ class Sweep:
         model (ZeroShotSegmentor): In eval mode.
         settings (Sequence[Setting]): What to evaluate.
         ignore_index (int): Label value that is not counted. Defaults to 255.
+
+    Raises:
+        ValueError: A setting needs CLIP's opinion and the model's own fusion does not ask for it.
     """
 
     def __init__(self, model: ZeroShotSegmentor, settings: Sequence[Setting], ignore_index: int = 255) -> None:
+        if isinstance(model, ZegFormer) and not model.fusion.needs_scorer:
+            strangers = {setting.mode for setting in settings} - {'seg'}
+            if strangers:
+                raise ValueError(f"mode {min(strangers)!r} needs CLIP's opinion: set model.fusion.mode to full")
         self.model, self.ignore_index = model, ignore_index
         self._gammas: dict[tuple[str, float], list[float]] = {}
         for setting in settings:

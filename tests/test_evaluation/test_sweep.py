@@ -27,7 +27,10 @@ def world(request, tmp_path, monkeypatch):
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
-    # Random names are all alike; larger masks and scores make every setting name pixels in its own way.
+    # Masks that differ and scores that hesitate: every setting then names pixels in its own way.
+    model.decode_head.classifier.tau = 0.2
+    if hasattr(model, 'fusion'):
+        model.decode_head.mask_embed[-1].weight.data *= 30
     cfg.test_dataloader.dataset.update(length=3, size=64)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     return model, dataset, [pseudo_collate([dataset[0], dataset[1]]), pseudo_collate([dataset[2]])]
