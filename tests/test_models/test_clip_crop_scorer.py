@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmzeg.models import CLIPCropScorer
+from mmzeg.models.scorers import clip_crop_scorer
 from mmzeg.models.scorers.clip_crop_scorer import mask_boxes
 from mmzeg.vocabulary import Vocabulary
 
@@ -49,7 +50,11 @@ def test_masks_are_grown_before_they_are_cut(case, monkeypatch):
     cut = []
     for grow in (0, 2):
         scorer = CLIPCropScorer(CLIP, 'single', grow=grow)
-        monkeypatch.setattr(scorer, 'cut', lambda image, masks, style: cut.append(masks > 0.5) or image[None])
+        monkeypatch.setattr(
+            clip_crop_scorer,
+            'cut_sub_images',
+            lambda image, masks, size, style: cut.append(masks > 0.5) or image[None],
+        )
         monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: images.flatten(1)[:, :4])
         scorer.embed(image, masks, size)
     plain, grown = (mask_boxes(part)[:2] for part in cut)
