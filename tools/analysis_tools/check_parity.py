@@ -234,7 +234,7 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
     check.tensor('pred_logits', class_logits[-1])
     check.tensor('aux_pred_logits', class_logits[:-1])
     check.tensor('pred_masks', mask_logits[-1])
-    for index, (image, masks) in enumerate(zip(model._denormalize(inputs), mask_logits[-1], strict=True)):
+    for index, (image, masks) in enumerate(zip(model.denormalize(inputs), mask_logits[-1], strict=True)):
         size = valid_size(metas[index], image)
         probabilities = mask_probabilities(masks, image.shape[-2:])
         crops = cut_sub_images(

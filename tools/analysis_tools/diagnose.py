@@ -51,7 +51,7 @@ class Diagnosis:
         batch = self.model.data_preprocessor(batch, False)
         inputs, samples = batch['inputs'], batch['data_samples']
         _, mask_logits = (layers[-1].float() for layers in self.model.decode_head(self.model.extract_feat(inputs)))
-        images = self.model._denormalize(inputs)
+        images = self.model.denormalize(inputs)
         for image, masks, sample in zip(images, mask_logits, samples, strict=True):
             height, width = valid_size(sample.metainfo, image)
             label = sample.gt_sem_seg.data[0]

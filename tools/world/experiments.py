@@ -23,10 +23,12 @@ from prettytable import PrettyTable
 from mmzeg.datasets.world import SEEN
 from mmzeg.utils.preflight import one_line_errors
 
+sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
+from sweep import SCORES, best  # noqa: E402
+
 ROOT = Path(__file__).parents[2]
 # Seven objects and a texture, as the unseen are.
 HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music note', 'sand')
-SCORES = ('seen_mIoU', 'unseen_mIoU', 'hIoU')
 GAMMAS, LAMS = '0:0.9:0.05', '0.3,0.5,0.67,0.8,0.9'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
@@ -111,10 +113,7 @@ class Experiments:
         """For every mode the row that is best where classes are held out."""
         self.train(variant, None)
         rows = self.sweep(variant, None, 'held_out', '--gamma', GAMMAS, '--lam', LAMS)
-        return {
-            mode: max((row for row in rows if row['mode'] == mode), key=lambda row: row['hIoU'])
-            for mode in variant.modes
-        }
+        return {mode: best(rows, mode) for mode in variant.modes}
 
     def side_by_side(self, function: Callable, calls: list[tuple]) -> list:
         """Results of function(*call) for every call."""

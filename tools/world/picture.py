@@ -46,7 +46,7 @@ def views(model, batch: dict) -> dict[str, np.ndarray]:
     seen = model.seen_mask(inputs.device)
     class_logits, mask_logits, image_logits = model.opinions(inputs, [sample.metainfo])
     found = dict(
-        photo=model._denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy(),
+        photo=model.denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy(),
         truth=sample.gt_sem_seg.data[0].cpu().numpy(),
     )
     for mode in ('seg', 'full'):

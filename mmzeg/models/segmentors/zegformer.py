@@ -54,7 +54,7 @@ class ZegFormer(ZeroShotSegmentor):
         return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
 
     def _image_logits(self, inputs: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        images = self._denormalize(inputs)
+        images = self.denormalize(inputs)
         return torch.stack(
             [
                 self.scorer(image, masks, self.vocabulary, valid_size(meta, image))
@@ -62,7 +62,7 @@ class ZegFormer(ZeroShotSegmentor):
             ]
         )
 
-    def _denormalize(self, inputs: Tensor) -> Tensor:
+    def denormalize(self, inputs: Tensor) -> Tensor:
         """Bring network inputs (B, 3, H, W) back to RGB in 0..255."""
         preprocessor = self.data_preprocessor
         if getattr(preprocessor, '_enable_normalize', False):
