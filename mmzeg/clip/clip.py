@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmzeg.clip.loading import load_clip, model_config, openai_config, statistics, weight_path
+from mmzeg.clip.loading import config_beside, file_config, load_clip, model_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.registry import MODELS
@@ -31,7 +31,8 @@ class CLIP:
 
     Args:
         pretrained (str): Hub tag or local file.
-        model (str, optional): open_clip's architecture. None: read from the local file, in OpenAI's names.
+        model (str, optional): open_clip's architecture. None: of the hub's open_clip_config.json beside the local file,
+            else read from its shapes, in OpenAI's names.
         precision (str): ``auto`` (half on CUDA, single on the CPU, as the released code), ``fp32``, ``fp16``, ``bf16``.
         cache_dir (str, optional): Where text embeddings are kept. Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg.
     """
@@ -46,6 +47,8 @@ class CLIP:
         path = Path(pretrained)
         if path.is_file():
             self._weights: tuple = file_version(path)
+            if model is None and config_beside(path).is_file():
+                self._weights += file_version(config_beside(path))
         elif model is None:
             raise FileNotFoundError(f'{pretrained}: no such CLIP file; a hub tag needs the architecture as model too')
         else:
@@ -172,7 +175,11 @@ class CLIP:
     def fingerprint(self) -> str:
         """What the weights are: the content hash of a file, or architecture and tag of a hub's."""
         path = Path(self.pretrained)
-        return f'{self.model}:{content_hash(path) if path.is_file() else self.pretrained}'
+        if not path.is_file():
+            return f'{self.model}:{self.pretrained}'
+        beside = config_beside(path)
+        files = [path, beside] if self.model is None and beside.is_file() else [path]
+        return ':'.join([str(self.model), *map(content_hash, files)])
 
     def _key(self, dtype: torch.dtype | None) -> tuple:
         return self.model, self._weights, dtype
@@ -218,4 +225,4 @@ def _tokenizer(model: str | None, context_length: int) -> Callable[[list[str]], 
 @lru_cache
 def _file_config(version: tuple) -> dict:
     path = Path(version[0])
-    return openai_config(read_state(path), path)
+    return file_config(read_state(path), path)

@@ -23,7 +23,7 @@ def load_clip(
     """Make a frozen open_clip model, in eval mode.
 
     Args:
-        model (str, optional): open_clip's architecture name. None: read from a local file in OpenAI's names.
+        model (str, optional): open_clip's architecture name. None: as :func:`file_config` finds it.
         pretrained (str): A local file (safetensors, a state dict, or OpenAI's TorchScript archive) or a hub tag.
         device (str | torch.device): Where to put it.
         dtype (torch.dtype): float32, or a half type for the matrix products; the norms and the scale stay float32.
@@ -35,7 +35,7 @@ def load_clip(
     """
     path = weight_path(model, pretrained)
     state = read_state(path)
-    config = openai_config(state, path) if model is None else model_config(model, pretrained)
+    config = file_config(state, path) if model is None else model_config(model, pretrained)
     # Made in the middle of a training or a validation, it must leave neither the random numbers that follow nor its
     # own tensors another way than if it had been made at the start.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
@@ -64,11 +64,10 @@ def statistics(model: str | None, pretrained: str) -> tuple[tuple[float, ...], t
         ValueError: The architecture's tags differ and nothing beside the file says which it is.
     """
     path = Path(pretrained)
-    beside = path.with_name('open_clip_config.json')
     if not path.is_file():
         configs = [_tag(model, pretrained)]
-    elif beside.is_file():
-        configs = [json.loads(beside.read_text())['preprocess_cfg']]
+    elif config_beside(path).is_file():
+        configs = [_read_beside(path, 'preprocess_cfg')]
     else:
         tags = open_clip.list_pretrained_tags_by_model(model)
         configs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
@@ -79,6 +78,37 @@ def statistics(model: str | None, pretrained: str) -> tuple[tuple[float, ...], t
             'beside the file'
         )
     return found.pop() if found else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+
+
+def config_beside(path: Path) -> Path:
+    """Where open_clip's hub layout keeps the config of a file of weights."""
+    return path.with_name('open_clip_config.json')
+
+
+def _read_beside(path: Path, key: str) -> dict:
+    beside = config_beside(path)
+    try:
+        found = json.loads(beside.read_text(encoding='utf-8'))[key]
+        if isinstance(found, dict):
+            return found
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{beside}: not open_clip's config of a model: it needs an object {key!r}; take it from the hub")
+
+
+def file_config(state: Mapping[str, Tensor], path: Path) -> dict:
+    """open_clip's constructor arguments: of the hub's open_clip_config.json beside a file, else from its weights.
+
+    Raises:
+        ValueError: The config is damaged, or asks for a tokenizer of its own; or as :func:`openai_config`.
+    """
+    if not config_beside(path).is_file():
+        return openai_config(state, path)
+    config = _read_beside(path, 'model_cfg')
+    text = config.get('text_cfg', {})
+    if any(text.get(field) for field in ('hf_tokenizer_name', 'hf_model_name', 'tokenizer_kwargs')):
+        raise ValueError(f'{path}: its texts need a tokenizer of their own: set model to its name in open_clip')
+    return config
 
 
 def _tag(model: str | None, tag: str) -> dict:

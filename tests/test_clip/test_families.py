@@ -101,6 +101,43 @@ def test_statistics_come_from_the_weights(tmp_path):
     assert statistics('ViT-L-14', str(path)) == ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
 
 
+def test_hub_folder_says_which_model_it_is(tmp_path):
+    """open_clip_config.json beside the weights: any architecture, no name needed; another config, another cache."""
+    vision = dict(image_size=32, timm_model_name='test_resnet', timm_pool='avg', timm_proj='linear')
+    text = dict(context_length=8, vocab_size=49408, width=8, heads=1, layers=1)
+    config = dict(embed_dim=8, vision_cfg=vision, text_cfg=text)
+    network = open_clip.CLIP(**config).eval()
+    path, beside = tmp_path / 'open_clip_model.safetensors', tmp_path / 'open_clip_config.json'
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
+    with pytest.raises(ValueError, match='set model'):
+        CLIP(str(path)).image_size  # noqa: B018
+    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3)
+    beside.write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess)))
+    clip = CLIP(str(path))
+    images = torch.randn(2, 3, 32, 32)
+    assert clip.image_size == (32, 32) and clip.image_mean == (0.5, 0.5, 0.5)
+    torch.testing.assert_close(clip.encode_image(images), network.encode_image(images))
+    before = clip.fingerprint()
+    beside.write_text(json.dumps(dict(model_cfg=config | dict(quick_gelu=True), preprocess_cfg=preprocess)))
+    assert clip.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('{"model_cfg": ', "needs an object 'model_cfg'"),
+        ('[]', "needs an object 'model_cfg'"),
+        ('{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}', 'tokenizer of their own'),
+    ],
+)
+def test_bad_hub_config(tmp_path, content, message):
+    path = tmp_path / 'open_clip_model.safetensors'
+    path.write_bytes(GOLDEN.read_bytes())
+    (tmp_path / 'open_clip_config.json').write_text(content)
+    with pytest.raises(ValueError, match=message):
+        CLIP(str(path)).embed_dim  # noqa: B018
+
+
 def test_half_and_bfloat_precision(tmp_path):
     images = torch.randn(2, 3, 224, 224)
     want = CLIP(str(GOLDEN), precision='fp32').encode_image(images)

@@ -5,7 +5,6 @@ python tools/analysis_tools/sweep.py CONFIG CHECKPOINT --gamma 0:0.5:0.05 --lam 
 
 import argparse
 import json
-import os
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from prettytable import PrettyTable
 
 from mmzeg.evaluation import Setting, Sweep
 from mmzeg.models import ZegFormer
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import check_config, one_line_errors
 
 SCORES = ('seen_mIoU', 'unseen_mIoU', 'hIoU')
@@ -91,9 +91,7 @@ def run(cfg: Config, checkpoint: str, data: str, settings: list[Setting]) -> lis
 def write(path: Path, content: object) -> None:
     """Write JSON that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.part')
-    partial.write_text(json.dumps(content, indent=1))
-    os.replace(partial, path)
+    write_whole(path, lambda partial: partial.write_text(json.dumps(content, indent=1)))
 
 
 @one_line_errors

@@ -5,7 +5,6 @@ python tools/dataset_converters/world.py data/world --train 4000 --val 200 --tes
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from mmzeg.datasets.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
 
 
@@ -29,9 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def save(image: Image.Image, path: Path) -> None:
     """Write a PNG that is whole or not there."""
-    partial = path.with_suffix('.part')
-    image.save(partial, format='PNG')
-    os.replace(partial, path)
+    write_whole(path, lambda partial: image.save(partial, format='PNG'))
 
 
 @one_line_errors

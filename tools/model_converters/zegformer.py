@@ -4,12 +4,12 @@ python tools/model_converters/zegformer.py SRC DST
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 import torch
 
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.released_names import convert_released
 from mmzeg.utils.weight_files import read_state
 
@@ -32,9 +32,8 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f'mmzeg: error: {error}', file=sys.stderr)
         return 2
-    partial = args.target.with_name(f'{args.target.name}.tmp')
-    torch.save(dict(state_dict=weights, meta=dict(source=args.source.name)), partial)
-    os.replace(partial, args.target)
+    content = dict(state_dict=weights, meta=dict(source=args.source.name))
+    write_whole(args.target, lambda path: torch.save(content, path))
     print(f'{args.target}: {len(weights)} tensors')
     return 0
 

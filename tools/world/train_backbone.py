@@ -4,7 +4,6 @@ python tools/world/train_backbone.py configs/_base_/models/world_r18.pth
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mmseg.utils import register_all_modules
 from torch import Tensor, nn
 
 from mmzeg.datasets.world import SEEN
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -98,8 +98,7 @@ def main() -> None:
     state = network.backbone.state_dict()
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, args.out.with_suffix('.part'))
-    os.replace(args.out.with_suffix('.part'), args.out)
+    write_whole(args.out, lambda partial: torch.save(state, partial))
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MB')
 
 

@@ -5,7 +5,6 @@ python tools/world/train_clip.py configs/_base_/models/world_clip
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,17 +17,18 @@ from torch import Tensor, nn
 
 from mmzeg.clip.prompts import get_templates
 from mmzeg.datasets.world import CLASSES, SYNONYMS
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
 from segments import Segments, batches, draw_pool  # noqa: E402
 
-# Heads are as wide as OpenAI's, so that the shapes alone say what the model is.
+# timm's smallest ResNet: on a CPU, and in the minutes there are, it learns three times as much as CLIP's ResNet made
+# narrow. The text is nearly as wide as there are classes, so that names can lie at right angles.
 CONFIG = dict(
     embed_dim=128,
-    quick_gelu=True,
-    vision_cfg=dict(layers=[1, 2, 2, 1], width=18, image_size=64),
-    text_cfg=dict(context_length=24, vocab_size=49408, width=32, heads=1, layers=2),
+    vision_cfg=dict(image_size=96, timm_model_name='test_resnet', timm_pool='avg', timm_proj='linear'),
+    text_cfg=dict(context_length=24, vocab_size=49408, width=40, heads=1, layers=2),
 )
 STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
 STYLES = ('cropmask', 'crop', 'mask')
@@ -38,10 +38,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', type=Path, help="folder to write, in open_clip's layout of a hub model")
     parser.add_argument('--captions', type=Path, help='JSON of class -> words for it (default: its name and synonym)')
-    parser.add_argument('--scenes', type=int, default=7000, help='scenes to draw, each some 5 sub-images')
-    parser.add_argument('--iters', type=int, default=4500, help='iterations')
+    parser.add_argument('--scenes', type=int, default=6000, help='scenes to draw, each some 5 sub-images')
+    parser.add_argument('--iters', type=int, default=8000, help='iterations')
     parser.add_argument('--batch', type=int, default=64, help='sub-images an iteration')
-    parser.add_argument('--lr', type=float, default=2e-3, help='highest learning rate')
+    parser.add_argument('--lr', type=float, default=3e-3, help='highest learning rate')
     parser.add_argument('--held-out', type=int, default=300, help='scenes to test it on, in every style')
     parser.add_argument('--workers', type=int, default=2, help='processes that draw')
     return parser.parse_args()
@@ -89,29 +89,22 @@ class Captions:
         return choices[torch.randint(len(choices), (), generator=self._random)]
 
 
-def contrast(image: Tensor, text: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss where several images (N, d) share a class and so a caption of (C, d)."""
-    logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
-    shared = F.one_hot(labels, len(text)).float()
-    met = shared.sum(0) > 0
-    of_text = -(logits.t()[met].log_softmax(-1) * F.normalize(shared.t()[met], p=1, dim=-1)).sum(-1).mean()
-    return (F.cross_entropy(logits, labels) + of_text) / 2
+def spread_names(network: nn.Module, captions: Captions, iters: int = 600) -> None:
+    """Teach the text encoder alone that two captions of a class are alike and those of two classes at a right angle.
 
-
-def spread_names(network: nn.Module, captions: Captions, iters: int = 300) -> None:
-    """Teach the text encoder alone that two captions of a class are alike and those of two classes are not.
-
-    Fresh from its initialisation it gives all captions nearly one embedding, and for a thousand iterations images would
-    have nothing to go to.
+    Names that differ without being at right angles crowd into ten dimensions, and images then take ten times as long
+    to learn which is which.
     """
     text = [weight for name, weight in network.named_parameters() if not name.startswith(('visual', 'logit'))]
-    optimizer = torch.optim.AdamW(text, 2e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(text, 4e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, iters)
     for _ in range(iters):
         one, other = (F.normalize(network.encode_text(captions()), dim=-1) for _ in range(2))
-        loss = F.cross_entropy(network.logit_scale.exp().detach() * one @ other.t(), torch.arange(len(CLASSES)))
+        loss = (one @ other.t() - torch.eye(len(CLASSES))).square().sum() / len(CLASSES)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
 
 
 @torch.no_grad()
@@ -151,13 +144,10 @@ def save(network: nn.Module, folder: Path) -> None:
     config = dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS)
     (folder / 'open_clip_config.json').write_text(json.dumps(config, indent=1) + '\n')
     state = {
-        name: tensor.half().contiguous()
-        for name, tensor in network.state_dict().items()
-        if tensor.ndim or 'logit' in name
+        name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
     path = folder / 'open_clip_model.safetensors'
-    save_file(state, path.with_suffix('.part'))
-    os.replace(path.with_suffix('.part'), path)
+    write_whole(path, lambda partial: save_file(state, partial))
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
 
 
@@ -173,7 +163,7 @@ def main() -> None:
         weight.requires_grad_(name.startswith(('visual', 'logit')))
     size = CONFIG['vision_cfg']['image_size']
     masked = Segments(CLASSES, args.scenes, size, styles=dict(cropmask=0.95, mask=0.05), pictures=0, **STATISTICS)
-    pictures = Segments(CLASSES, args.scenes // 3, size, styles=dict(crop=1.0), pictures=6, **STATISTICS)
+    pictures = Segments(CLASSES, args.scenes // 2, size, styles=dict(crop=1.0), pictures=6, **STATISTICS)
     pools = [draw_pool(part, args.workers) for part in (masked, pictures)]
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     groups = [
@@ -190,7 +180,8 @@ def main() -> None:
         with torch.no_grad():
             text = network.encode_text(captions())
         image = network.encode_image(images.contiguous(memory_format=torch.channels_last))
-        loss = contrast(image, text, labels, scale)
+        logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
+        loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
