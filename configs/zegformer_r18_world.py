@@ -36,6 +36,8 @@ model = dict(
         positional_encoding=dict(num_feats=48),
         classifier=dict(
             text_encoder=clip,
+            # The paper's 0.01 is OpenAI's CLIP's temperature; this one's is 0.1, and 0.01 is learned slowly.
+            tau=0.07,
             vocabulary=dict(classes=[*_base_.seen_classes, *_base_.unseen_classes], unseen=_base_.unseen_classes),
         ),
         ignore_unlabelled=True,
