@@ -10,7 +10,7 @@ setup(
     description='Zero-shot segmentation (ZegFormer) as an MMSegmentation plugin',
     license='Apache-2.0',
     packages=find_packages(include=['mmzeg', 'mmzeg.*']),
-    package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json']},
+    package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json', 'datasets/class_lists/*.json']},
     python_requires='>=3.10,<3.13',
     # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
     install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],

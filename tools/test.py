@@ -1,12 +1,15 @@
 """Test a checkpoint with mmengine's runner; the flags are mmseg's."""
 
 import argparse
+import json
 import os
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
+from mmzeg.evaluation.report import make_report
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import check_config, one_line_errors
 
 
@@ -51,7 +54,13 @@ def main() -> None:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
     check_config(cfg, ('test_dataloader',))
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    metrics = runner.test()
+    if runner.rank == 0:
+        report = make_report(cfg, runner.model, metrics, runner.test_evaluator.metrics)
+        path = Path(runner.work_dir, 'report.json')
+        write_whole(path, lambda partial: partial.write_text(json.dumps(report, indent=1)))
+        runner.logger.info(f'{path}: these figures, and all that decides them')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,14 @@
 from .camvid import CamVidDataset
-from .transforms import CheckLabels, DrawScene, ResizeShortestEdge
+from .folder_dataset import FolderDataset
+from .transforms import DrawScene, LoadLabels, ResizeShortestEdge
 from .world_dataset import WorldDataset, WorldSynonymsDataset
 
-__all__ = ['CamVidDataset', 'CheckLabels', 'DrawScene', 'ResizeShortestEdge', 'WorldDataset', 'WorldSynonymsDataset']
+__all__ = [
+    'CamVidDataset',
+    'DrawScene',
+    'FolderDataset',
+    'LoadLabels',
+    'ResizeShortestEdge',
+    'WorldDataset',
+    'WorldSynonymsDataset',
+]

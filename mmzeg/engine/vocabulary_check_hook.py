@@ -1,11 +1,10 @@
 """Stops a run at its start where its classes cannot work, rather than hours later."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmzeg.registry import HOOKS
+from mmzeg.utils.unwrap import unwrap
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -27,7 +26,7 @@ class VocabularyCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Training classes, and those of validation, before the first iteration."""
         meta = runner.train_dataloader.dataset.metainfo
-        classifier = _model(runner).decode_head.classifier
+        classifier = unwrap(runner.model).decode_head.classifier
         classifier.train_vocabulary.check_matches(meta['classes'], 'the training dataset')
         classifier.text_embeddings(training=True)
         if runner.val_loop is not None:
@@ -43,7 +42,7 @@ class VocabularyCheckHook(Hook):
 
     @staticmethod
     def _check(runner: Runner, loop) -> None:
-        meta, model = loop.dataloader.dataset.metainfo, _model(runner)
+        meta, model = loop.dataloader.dataset.metainfo, unwrap(runner.model)
         classifier = model.decode_head.classifier
         vocabulary: Vocabulary = classifier.vocabulary
         vocabulary.check_matches(meta['classes'], 'the evaluated dataset', unseen=meta.get('unseen_classes', ()))
@@ -55,8 +54,3 @@ class VocabularyCheckHook(Hook):
         # mmseg's own EncoderDecoder has no second opinion.
         if getattr(model, 'scorer', None) is not None and model.fusion.needs_scorer:
             model.scorer.prepare(vocabulary, device)
-
-
-def _model(runner: Runner) -> nn.Module:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return getattr(model, 'module', model)  # test-time augmentation wraps once more

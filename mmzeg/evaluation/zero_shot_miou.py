@@ -34,6 +34,7 @@ class ZeroShotMIoU(BaseMetric):
     def __init__(self, ignore_index: int = 255, unseen_classes: Sequence[str] | None = None, **kwargs) -> None:
         self.ignore_index, self.unseen_classes = ignore_index, unseen_classes
         self._vocabulary: Vocabulary | None = None
+        self.per_class: list[dict] = []  # of the last evaluation: name, mark, IoU and Acc, in percent
         super().__init__(**kwargs)
         self._reset()
 
@@ -81,7 +82,7 @@ class ZeroShotMIoU(BaseMetric):
         for sample in data_samples:
             name = str(sample.get('img_path') or f'sample {self._samples}')
             if 'gt_sem_seg' not in sample:
-                raise ValueError(f"{name}: no label to compare with: add dict(type='LoadAnnotations') to the pipeline")
+                raise ValueError(f"{name}: no label to compare with: add dict(type='mmzeg.LoadLabels') to the pipeline")
             prediction, label = _map(sample['pred_sem_seg']), _map(sample['gt_sem_seg'])
             counted = count(prediction, label.to(prediction.device), num_classes, self.ignore_index, name)
             self._counters = self._counters + self._newest
@@ -116,10 +117,14 @@ class ZeroShotMIoU(BaseMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Metrics from the counters: intersection, predicted and labelled areas, each (C,), in pixels."""
         metrics, iou, accuracy = summarize(results, self.vocabulary.seen_mask)
+        marks = ['seen' if is_seen else 'unseen' for is_seen in self.vocabulary.seen_mask]
+        columns = (self.vocabulary.names, marks, iou.tolist(), accuracy.tolist())
+        self.per_class = [
+            dict(zip(('name', 'mark', 'IoU', 'Acc'), row, strict=True)) for row in zip(*columns, strict=True)
+        ]
         table = PrettyTable(['class', 'seen', 'IoU', 'Acc'], align='l')
-        rows = zip(self.vocabulary.names, self.vocabulary.seen_mask, iou, accuracy, strict=True)
-        for name, is_seen, one_iou, one_accuracy in rows:
-            table.add_row([name, 'seen' if is_seen else 'unseen', f'{one_iou:.2f}', f'{one_accuracy:.2f}'])
+        for row in self.per_class:
+            table.add_row([row['name'], row['mark'], f'{row["IoU"]:.2f}', f'{row["Acc"]:.2f}'])
         print_log('\n' + table.get_string(), 'current')
         return metrics
 

@@ -39,19 +39,29 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         )
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     for field in dataloaders:
-        dataset = (cfg.get(field) or {}).get('dataset', {})
-        for prefix in dataset.get('data_prefix', {}).values():
-            folder = Path(dataset.get('data_root') or '', prefix or '')
-            if '://' not in str(folder) and not folder.is_dir():
-                raise FileNotFoundError(f'{folder}: no such data folder; set {field}.dataset.data_root')
-        classes = dataset.get('metainfo', {}).get('classes')
-        if classes is None or isinstance(classes, str):
-            continue
-        Vocabulary(classes, unseen=dataset.metainfo.get('unseen_classes'))
-        known = (getattr(DATASETS.get(dataset.type), 'METAINFO', {}) or {}).get('classes')
-        missing = [name for name in classes if known and name not in known]
-        if missing:
-            raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')
+        for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
+            _check_dataset(dataset, field)
+
+
+def datasets_of(dataset: dict) -> list[dict]:
+    """The datasets that are joined or wrapped, or the dataset itself."""
+    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
+    return [found for part in inner for found in datasets_of(part)] if inner else [dataset]
+
+
+def _check_dataset(dataset: dict, field: str) -> None:
+    for prefix in dataset.get('data_prefix', {}).values():
+        folder = Path(dataset.get('data_root') or '', prefix or '')
+        if '://' not in str(folder) and not folder.is_dir():
+            raise FileNotFoundError(f'{folder}: no such data folder; set {field}.dataset.data_root')
+    classes = dataset.get('metainfo', {}).get('classes')
+    if classes is None or isinstance(classes, str):
+        return
+    Vocabulary(classes, unseen=dataset.metainfo.get('unseen_classes'))
+    known = (getattr(DATASETS.get(dataset.type), 'METAINFO', {}) or {}).get('classes')
+    missing = [name for name in classes if known and name not in known]
+    if missing:
+        raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')
 
 
 def _pretrained_files(field: object) -> Iterator[Path]:

@@ -44,15 +44,27 @@ def build(path):
 def test_builds_offline(path, no_network):
     cfg, model = build(path)
     assert model.decode_head.classifier.train_vocabulary.names == tuple(cfg.seen_classes)
-    assert model.vocabulary.unseen == tuple(cfg.unseen_classes)
-    assert tuple(cfg.train_dataloader.dataset.metainfo.classes) == tuple(cfg.seen_classes)
+    train, test = cfg.train_dataloader.dataset, cfg.test_dataloader.dataset.metainfo
+    for dataset in train.get('datasets', [train]):
+        assert tuple(dataset.metainfo.classes) == tuple(cfg.seen_classes)
+    assert model.vocabulary.names == tuple(test.classes) and model.vocabulary.unseen == tuple(test.unseen_classes)
+    # A value that is ignored in one place only would be counted in another.
+    ignored = cfg.test_dataloader.dataset.get('ignore_index', 255)
+    assert cfg.test_evaluator.get('ignore_index', 255) == ignored
+    if 'cross_dataset' not in cfg:
+        assert model.decode_head.ignore_index == model.data_preprocessor.seg_pad_val == ignored
     assert not any('clip' in name.lower() or 'text' in name for name in model.state_dict())
 
 
-def test_coco_names_are_the_split_file():
-    split = json.loads((Path(mmzeg.__file__).parent / 'datasets/splits/coco_stuff_156_15.json').read_text())
-    cfg = Config.fromfile(ROOT / 'configs/zegformer_r50_coco.py')
+@pytest.mark.parametrize(
+    'config, split', [('zegformer_r50_coco', 'coco_stuff_156_15'), ('zegformer_r50_voc', 'voc12_15_5')]
+)
+def test_names_are_the_split_files(config, split):
+    split = json.loads((Path(mmzeg.__file__).parent / f'datasets/splits/{split}.json').read_text())
+    cfg = Config.fromfile(ROOT / f'configs/{config}.py')
     assert cfg.seen_classes == split['seen'] and cfg.unseen_classes == split['unseen']
+    if config.endswith('voc'):
+        assert cfg.voc.labels == split['label_value']
 
 
 def test_world_names_are_the_generators():

@@ -1,5 +1,6 @@
 """tools/train.py and tools/test.py on a small CamVid-like tree, killed, resumed, and given bad input."""
 
+import json
 import os
 import subprocess
 import sys
@@ -69,6 +70,22 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     assert tested.returncode == 0, tested.stderr
     assert 'seen_mIoU' in tested.stdout + tested.stderr
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 3
+    report = json.loads((work / 'report.json').read_text())
+    assert len(report['classes']) == 11 and report['metrics']['unseen_mIoU'] is None
+    assert len(report['checkpoint']['hash']) == 64 and report['packages']['mmzeg']
+    # Another gamma: compare_results says so, and nothing else.
+    other = ['model.fusion.gamma=0.3']
+    run(TEST, str(work / 'iter_4.pth'), data=data, work_dir=tmp_path / 'other', options=other)
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools/compare_results.py')]
+    reports = [str(folder / 'report.json') for folder in (work, tmp_path / 'other')]
+    compared = subprocess.run([*command, *reports], capture_output=True, text=True)
+    assert compared.returncode == 0, compared.stderr
+    differs = [line for line in compared.stdout.partition('change')[0].splitlines() if 'config' in line]
+    assert len(differs) == 1 and 'config.model.fusion.gamma' in differs[0] and '0.3' in differs[0]
+    same = subprocess.run([*command, *reports[:1] * 2], capture_output=True, text=True)
+    assert same.stdout.startswith('the same config, checkpoint, CLIP and packages')
+    refused = subprocess.run([*command, reports[0], str(CONFIG)], capture_output=True, text=True)
+    assert refused.returncode == 2 and 'not a report of tools/test.py' in refused.stderr
     narrower = run(
         TEST, str(work / 'iter_4.pth'), data=data, work_dir=work, options=['model.decode_head.num_queries=7']
     )

@@ -20,8 +20,7 @@ crop_size = (180, 240)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='mmzeg.CheckLabels'),
+    dict(type='mmzeg.LoadLabels'),
     dict(type='RandomResize', scale=(240, 180), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.9),
     dict(type='RandomFlip', prob=0.5),
@@ -31,7 +30,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(240, 180), keep_ratio=True),
-    dict(type='LoadAnnotations'),
+    dict(type='mmzeg.LoadLabels'),
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
@@ -41,7 +40,7 @@ tta_pipeline = [
         transforms=[
             [dict(type='Resize', scale=scale, keep_ratio=True) for scale in ((240, 180), (320, 240))],
             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='LoadAnnotations')],
+            [dict(type='mmzeg.LoadLabels')],
             [dict(type='PackSegInputs')],
         ],
     ),

@@ -1,5 +1,5 @@
-from .check_labels import CheckLabels
 from .draw_scene import DrawScene
+from .load_labels import LoadLabels
 from .resize import ResizeShortestEdge
 
-__all__ = ['CheckLabels', 'DrawScene', 'ResizeShortestEdge']
+__all__ = ['DrawScene', 'LoadLabels', 'ResizeShortestEdge']

@@ -1,0 +1,44 @@
+# ADE20K-Full, 572 seen and 275 unseen classes by frequency. tools/dataset_converters/ade20k_full.py makes the folders
+# from the 2021 release: 16-bit label maps that hold the position in this list, 65535 where there is no class.
+_base_ = ['crops_512.py', '../../../mmzeg/datasets/splits/ade20k_full_572_275.json']
+seen_classes, unseen_classes = _base_.seen, _base_.unseen
+every_class = [*seen_classes, *unseen_classes]
+ignore_index = 65535
+
+ade = dict(
+    type='mmzeg.FolderDataset',
+    data_root='data/ade20k_full',
+    labels=every_class,
+    ignore_index=ignore_index,
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+)
+*transforms, pad, pack = _base_.train_pipeline
+train_pipeline = [*transforms, dict(pad, pad_val=dict(img=(128, 128, 128), seg=ignore_index)), pack]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        ade,
+        metainfo=dict(classes=seen_classes),
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        ade,
+        metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=_base_.test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmzeg.ZeroShotMIoU', ignore_index=ignore_index)
+test_evaluator = val_evaluator

@@ -1,0 +1,23 @@
+# How the released code loads VOC and ADE20K-Full: crops of 512 from short sides of 256 to 1,024; tested at 512.
+crop_size = (512, 512)
+train_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='mmzeg.LoadLabels'),
+    dict(
+        type='RandomChoiceResize',
+        scales=[512 * k // 10 for k in range(5, 21)],
+        resize_type='mmzeg.ResizeShortestEdge',
+        max_size=2048,
+    ),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Pad', size=crop_size, pad_val=dict(img=(128, 128, 128), seg=255)),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='mmzeg.ResizeShortestEdge', scale=512, max_size=2048),
+    dict(type='mmzeg.LoadLabels'),
+    dict(type='PackSegInputs'),
+]

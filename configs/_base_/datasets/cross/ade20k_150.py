@@ -1,0 +1,10 @@
+# ADE20K-150 (ADEChallengeData2016), every class as if unseen, under the names that MaskFormer and OVSeg give them.
+_base_ = '../../../../mmzeg/datasets/class_lists/ade20k_150.json'
+cross_dataset = dict(
+    type='mmzeg.FolderDataset',
+    data_root='data/ade/ADEChallengeData2016',
+    data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+    labels={name: index + 1 for index, name in enumerate(_base_.names)},
+    void=[0],
+    metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
+)

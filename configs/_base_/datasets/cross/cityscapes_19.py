@@ -1,0 +1,11 @@
+# Cityscapes, every class as if unseen; labels as mmseg's converter writes them.
+_base_ = '../../../../mmzeg/datasets/class_lists/cityscapes_19.json'
+cross_dataset = dict(
+    type='mmzeg.FolderDataset',
+    data_root='data/cityscapes',
+    data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+    img_suffix='_leftImg8bit.png',
+    seg_map_suffix='_gtFine_labelTrainIds.png',
+    labels=_base_.names,
+    metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
+)

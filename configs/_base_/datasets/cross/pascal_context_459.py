@@ -1,0 +1,11 @@
+# Pascal Context 459, every class as if unseen; tools/dataset_converters/pascal_context_459.py makes the label maps.
+_base_ = '../../../../mmzeg/datasets/class_lists/pascal_context_459.json'
+cross_dataset = dict(
+    type='mmzeg.FolderDataset',
+    data_root='data/VOCdevkit/VOC2010',
+    ann_file='ImageSets/SegmentationContext/val.txt',
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext459'),
+    labels=_base_.names,
+    ignore_index=65535,
+    metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
+)

@@ -1,0 +1,11 @@
+# Pascal Context 59, every class as if unseen, background ignored; labels as mmseg's converter writes them.
+_base_ = '../../../../mmzeg/datasets/class_lists/pascal_context_59.json'
+cross_dataset = dict(
+    type='mmzeg.FolderDataset',
+    data_root='data/VOCdevkit/VOC2010',
+    ann_file='ImageSets/SegmentationContext/val.txt',
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
+    labels={name: index + 1 for index, name in enumerate(_base_.names)},
+    void=[0],
+    metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
+)

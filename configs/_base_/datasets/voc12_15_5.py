@@ -1,0 +1,53 @@
+# Pascal VOC 2012 with SBD's masks, 15 seen and 5 unseen classes, background ignored. Laid out and converted as
+# MMSegmentation's documentation says (tools/dataset_converters/voc_aug.py makes SegmentationClassAug and aug.txt).
+_base_ = ['crops_512.py', '../../../mmzeg/datasets/splits/voc12_15_5.json']
+seen_classes, unseen_classes = _base_.seen, _base_.unseen
+every_class = [*seen_classes, *unseen_classes]
+
+data_root = 'data/VOCdevkit/VOC2012'
+voc = dict(
+    type='mmzeg.FolderDataset',
+    data_root=data_root,
+    labels=_base_.label_value,
+    void=[0],
+    img_suffix='.jpg',
+    seg_map_suffix='.png',
+)
+train = dict(voc, metainfo=dict(classes=seen_classes), pipeline=_base_.train_pipeline)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(
+                train,
+                ann_file='ImageSets/Segmentation/train.txt',
+                data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+            ),
+            dict(
+                train,
+                ann_file='ImageSets/Segmentation/aug.txt',
+                data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'),
+            ),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        voc,
+        metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
+        ann_file='ImageSets/Segmentation/val.txt',
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        pipeline=_base_.test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
+test_evaluator = val_evaluator

@@ -1,0 +1,65 @@
+"""One's own dataset: folders, and a list of classes."""
+
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from mmseg.utils import register_all_modules
+from PIL import Image
+
+from mmzeg.registry import DATASETS
+
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmzeg.LoadLabels'), dict(type='PackSegInputs')]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    for part in ('img', 'ann'):
+        (tmp_path / part).mkdir()
+    Image.new('RGB', (3, 1)).save(tmp_path / 'img/a.jpg')
+    Image.fromarray(np.array([[10, 20, 0]], np.uint8)).save(tmp_path / 'ann/a.png')
+    return tmp_path
+
+
+def build(folder, **fields):
+    fields = dict(labels=dict(road=10, sky=20), void=[0], pipeline=PIPELINE) | fields
+    prefix = dict(img_path='img', seg_map_path='ann')
+    return DATASETS.build(dict(type='mmzeg.FolderDataset', data_root=str(folder), data_prefix=prefix, **fields))
+
+
+def values(dataset):
+    return dataset[0]['data_samples'].gt_sem_seg.data[0, 0].tolist()
+
+
+def test_values_become_positions(folder):
+    assert values(build(folder)) == [0, 1, 255]
+    assert values(build(folder, metainfo=dict(classes=['sky']))) == [255, 0, 255]
+    dataset = build(folder, metainfo=dict(classes=['sky', 'road'], unseen_classes=['road']), ignore_index=65535)
+    assert values(dataset) == [1, 0, 65535] and dataset.metainfo['unseen_classes'] == ['road']
+
+
+@pytest.mark.parametrize(
+    'fields, message',
+    [
+        (dict(labels=['road', 'sky', 'road']), "'road' is listed twice"),
+        (dict(labels=dict(road=1, sky=1)), "'road' and 'sky' both have the value 1"),
+        (dict(void=[10]), 'value 10 is both a class and void'),
+        (dict(metainfo=dict(classes=['tree'])), "'tree' of metainfo is not among labels"),
+        (dict(labels=[str(number) for number in range(300)], void=[]), '300 classes and ignore_index=255'),
+        (dict(img_suffix='.png'), "no image ends with '.png'"),
+        (dict(seg_map_suffix='_labels.png'), 'a.jpg has no label map: .*a_labels.png is not there'),
+    ],
+)
+def test_bad_fields(folder, fields, message):
+    with pytest.raises(ValueError, match=message):
+        build(folder, **fields)
+
+
+def test_missing_folder_or_list(folder):
+    with pytest.raises(FileNotFoundError, match='val.txt: no such list of images'):
+        build(folder, ann_file='val.txt')
+    (folder / 'ann/a.png').unlink()
+    (folder / 'ann').rmdir()
+    with pytest.raises(FileNotFoundError, match='ann: no such folder'):
+        build(folder)

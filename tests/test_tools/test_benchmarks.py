@@ -1,0 +1,130 @@
+"""Every dataset, in miniature and in its real form, through its config: converted, trained, tested.
+
+The configs are as they are but for data_root and the size of the network, and a CLIP of a few layers from a file.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from miniatures import ade20k_150, ade20k_release, cityscapes, coco_stuff, pascal_context, voc
+
+ROOT = Path(__file__).parents[2]
+CLIP = ROOT / 'tests/data/golden/r50_single/clip_openai_format.safetensors'
+SMALL = (
+    'model.backbone.base_channels=8',
+    'model.backbone.stem_channels=8',
+    'model.backbone.init_cfg=None',
+    'optim_wrapper.type=OptimWrapper',
+    'model.decode_head.classifier.text_encoder.model=None',
+    f'model.decode_head.classifier.text_encoder.pretrained={CLIP}',
+)
+SCORER = ('model.scorer.clip.model=None', f'model.scorer.clip.pretrained={CLIP}', 'model.scorer.prompts=single')
+SPLITS = ('train', 'val', 'test')
+
+
+def run(tool, *arguments):
+    environment = os.environ | {'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result
+
+
+def train(config, work_dir, fields):
+    short = ('train_cfg.max_iters=2', 'train_cfg.val_interval=9', 'train_dataloader.batch_size=2')
+    run('train.py', f'configs/{config}.py', '--work-dir', work_dir, '--cfg-options', *SMALL, *short, *fields)
+    return work_dir / 'iter_2.pth'
+
+
+def test(config, checkpoint, work_dir, fields):
+    printed = run(
+        'test.py', f'configs/{config}.py', checkpoint, '--work-dir', work_dir, '--cfg-options', *SMALL, *fields
+    )
+    assert 'hIoU' in printed.stdout + printed.stderr
+    return json.loads((work_dir / 'report.json').read_text())
+
+
+test.__test__ = False
+
+
+def loaders(*splits):
+    fields = [f'{split}_dataloader.num_workers=0' for split in splits]
+    return [*fields, *(f'{split}_dataloader.persistent_workers=False' for split in splits)]
+
+
+@pytest.fixture(scope='module')
+def coco_trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp('coco')
+    coco_stuff(root / 'data')
+    fields = [f'{split}_dataloader.dataset.data_root={root / "data"}' for split in SPLITS]
+    fields += [*loaders(*SPLITS), *SCORER]
+    return train('zegformer_r50_coco', root / 'work', fields), fields
+
+
+def present(report):
+    return [row['name'] for row in report['classes'] if row['IoU'] is not None]
+
+
+def test_coco_stuff(coco_trained, tmp_path):
+    report = test('zegformer_r50_coco', coco_trained[0], tmp_path, coco_trained[1])
+    assert len(present(report)) == 171 and sum(row['mark'] == 'unseen' for row in report['classes']) == 15
+
+
+def test_voc(tmp_path):
+    voc(tmp_path / 'data')
+    fields = [f'train_dataloader.dataset.datasets.{index}.data_root={tmp_path / "data"}' for index in range(2)]
+    fields += [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in ('val', 'test')]
+    fields += [*loaders(*SPLITS), *SCORER]
+    checkpoint = train('zegformer_r50_voc', tmp_path / 'work', fields)
+    report = test('zegformer_r50_voc', checkpoint, tmp_path / 'work', fields)
+    assert len(present(report)) == 20
+
+
+@pytest.mark.parametrize('config', ['zegformer_r50_ade-full', 'per-pixel_r50_ade-full'])
+def test_ade20k_full(tmp_path, config):
+    ade20k_release(tmp_path / 'ADE20K_2021_17_01')
+    run('dataset_converters/ade20k_full.py', tmp_path / 'ADE20K_2021_17_01', tmp_path / 'data')
+    fields = [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in SPLITS]
+    fields += [*loaders(*SPLITS), *(SCORER if config.startswith('zegformer') else ())]
+    checkpoint = train(config, tmp_path / 'work', fields)
+    report = test(config, checkpoint, tmp_path / 'work', fields)
+    assert len(present(report)) == 847
+
+
+def context_459(root):
+    pascal_context(root)
+    converter = 'dataset_converters/pascal_context_459.py'
+    run(converter, root / 'trainval', root / 'SegmentationClassContext459')
+
+
+def ade_full(root):
+    ade20k_release(root / 'ADE20K_2021_17_01')
+    run('dataset_converters/ade20k_full.py', root / 'ADE20K_2021_17_01', root)
+
+
+@pytest.mark.parametrize(
+    'config, make, classes',
+    [
+        ('ade150', ade20k_150, 150),
+        ('context59', pascal_context, 59),
+        ('context459', context_459, 459),
+        ('voc20', voc, 20),
+        ('cityscapes', cityscapes, 19),
+        ('ade-full', ade_full, 847),
+    ],
+)
+def test_across_datasets(coco_trained, tmp_path, config, make, classes):
+    """A model of COCO-Stuff names another dataset's classes, every one as if unseen."""
+    make(tmp_path / 'data')
+    fields = [
+        f'test_dataloader.dataset.data_root={tmp_path / "data"}',
+        *loaders('test'),
+        *SCORER,
+        'model.backbone.depth=50',
+    ]
+    report = test(f'zegformer_r101_coco_{config}', coco_trained[0], tmp_path / 'work', fields)
+    assert len(present(report)) == classes and {row['mark'] for row in report['classes']} == {'unseen'}

@@ -1,0 +1,105 @@
+"""check_dataset.py finds each fault that is planted in a tree which holds one of each."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+seen_classes, unseen_classes = ['road', 'sky', 'lamp'], ['dog']
+own = dict(type='mmzeg.FolderDataset', data_root={root!r}, labels=['road', 'sky', 'dog', 'lamp'])
+train_dataloader = dict(dataset=dict(
+    own, metainfo=dict(classes={train}), data_prefix=dict(img_path='images/train', seg_map_path='labels/train')))
+val_dataloader = dict(dataset=dict(
+    own, metainfo=dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes),
+    data_prefix=dict(img_path='images/val', seg_map_path='labels/val')))
+"""
+
+
+def write(root, split, name, labels, size=(12, 8)):
+    for part in ('images', 'labels'):
+        (root / part / split).mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(hash(name) % 1000).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / f'images/{split}/{name}.jpg')
+    Image.fromarray(labels).save(root / f'labels/{split}/{name}.png')
+
+
+@pytest.fixture
+def tree(tmp_path):
+    labels = np.zeros((8, 12), np.uint8)
+    labels[:, 6:], labels[0, 0], labels[0, 1] = 1, 2, 255
+    for split in ('train', 'val'):
+        for number in range(3):
+            write(tmp_path, split, f'{split}_{number}', labels)
+    return tmp_path
+
+
+def check(root, *options, train='seen_classes'):
+    (root / 'own.py').write_text(CONFIG.format(root=str(root), train=train))
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), str(root / 'own.py'), *options]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_counts(tree):
+    result = check(tree, '--json', str(tree / 'report.json'))
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((tree / 'report.json').read_text())
+    assert [(row['name'], row['images'], row['pixels']) for row in report['classes']] == [
+        ('road', 3, 3 * 46),
+        ('sky', 3, 3 * 48),
+        ('lamp', 0, 0),
+    ]
+    assert report['warnings'] == ["class 'lamp' has not one pixel"] and not report['wrong']
+    report = check(tree, '--split', 'val').stdout
+    assert '| dog   | unseen |      3 |      3 |' in report and 'wrong' not in report
+
+
+def test_planted_faults(tree):
+    plain = np.zeros((8, 12), np.uint8)
+    for name in ('cut_photo', 'cut_labels', 'no_labels', 'no_photo'):
+        write(tree, 'train', name, plain)
+    write(tree, 'train', 'stranger', np.full((8, 12), 9, np.uint8))
+    write(tree, 'train', 'rgb', np.zeros((8, 12, 3), np.uint8))
+    write(tree, 'train', 'small', plain[:4])
+    write(tree, 'train', 'void', plain + 255)
+    images, labels = tree / 'images/train', tree / 'labels/train'
+    for path in (images / 'cut_photo.jpg', labels / 'cut_labels.png'):
+        path.write_bytes(path.read_bytes()[:-40])
+    (labels / 'no_labels.png').unlink()
+    (images / 'no_photo.jpg').unlink()
+    (tree / 'images/val/val_2.jpg').write_bytes((images / 'train_0.jpg').read_bytes())
+    (images / 'train_2.jpg').write_bytes((images / 'train_1.jpg').read_bytes())
+    result = check(tree, train='[*seen_classes, *unseen_classes]')
+    assert result.returncode == 1, result.stderr
+    wanted = {
+        'wrong': [
+            "1 unseen classes reach the loss, 'dog' first",
+            'no_photo.png: a label map without an image',
+            'cut_photo.jpg: not a whole image',
+            'cut_labels.png: not a whole image',
+            'no_labels.jpg: without a label map',
+            'stranger.png: value 9 is none of the 4 classes',
+            'rgb.png: a label map has one value a pixel',
+            'small.png: 12 x 4 pixels, but its image is 12 x 8',
+            'val_2.jpg: the same file as',
+        ],
+        'warning': ['void.jpg: not one labelled pixel', 'train_2.jpg: the same file as', "class 'lamp' has not one"],
+    }
+    for kind, messages in wanted.items():
+        lines = [line for line in result.stdout.splitlines() if line.startswith(f'{kind}: ')]
+        assert len(lines) == len(messages), lines
+        for message in messages:
+            assert any(message in line for line in lines), message
+
+
+def test_missing_folder(tree):
+    for path in (tree / 'labels/train').iterdir():
+        path.unlink()
+    (tree / 'labels/train').rmdir()
+    result = check(tree)
+    assert result.returncode == 2 and 'labels/train: no such folder' in result.stderr
