@@ -37,8 +37,16 @@ class VocabularyCheckHook(Hook):
         self._check(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Classes of the test dataset and of its metrics."""
+        """Classes of the test dataset and of its metrics; which of them training knew, where it had other classes."""
         self._check(runner, runner.test_loop)
+        classifier = unwrap(runner.model).decode_head.classifier
+        vocabulary, trained = classifier.vocabulary, classifier.train_vocabulary
+        if set(vocabulary.seen) != set(trained.names):
+            words = {word for name in trained.names for word in trained.synonyms(name)}
+            known = [name for name in vocabulary.names if words & set(vocabulary.synonyms(name))]
+            runner.logger.info(
+                f'{len(known)} of {len(vocabulary)} classes share a word with one of training: {", ".join(known)}'
+            )
 
     @staticmethod
     def _check(runner: Runner, loop) -> None:

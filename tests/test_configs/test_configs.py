@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -65,6 +66,22 @@ def test_names_are_the_split_files(config, split):
     assert cfg.seen_classes == split['seen'] and cfg.unseen_classes == split['unseen']
     if config.endswith('voc'):
         assert cfg.voc.labels == split['label_value']
+
+
+def test_full_ade_list_is_the_split_files():
+    data = Path(mmzeg.__file__).parent / 'datasets'
+    split = json.loads((data / 'splits/ade20k_full_572_275.json').read_text())
+    names = json.loads((data / 'class_lists/ade20k_full_847.json').read_text())['names']
+    assert names == [*split['seen'], *split['unseen']] == list(split['ade_full_id'])
+
+
+def test_model_index_names_every_published_config():
+    (path,) = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    models = yaml.safe_load((ROOT / path).read_text())['Models']
+    assert all((ROOT / model['Config']).is_file() and Path(model['Config']).stem == model['Name'] for model in models)
+    # Those for tests across datasets share another's weights; CamVid and the world are for trying.
+    others = ('zegformer_r101_coco_', 'zegformer_r18_', 'per-pixel_r18_')
+    assert {model['Name'] for model in models} == {path.stem for path in CONFIGS if not path.stem.startswith(others)}
 
 
 def test_world_names_are_the_generators():

@@ -45,6 +45,8 @@ def test(config, checkpoint, work_dir, fields):
         'test.py', f'configs/{config}.py', checkpoint, '--work-dir', work_dir, '--cfg-options', *SMALL, *fields
     )
     assert 'hIoU' in printed.stdout + printed.stderr
+    if '_coco_' in config:
+        assert ' classes share a word with one of training: ' in printed.stdout + printed.stderr
     return json.loads((work_dir / 'report.json').read_text())
 
 

@@ -1,5 +1,5 @@
-# 10 minutes on two cores: 1,700 iterations of 8 scenes.
-max_iters = 1700
+# 10 minutes on two cores: 1,300 iterations of 8 scenes.
+max_iters = 1300
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmzeg.NoDecayConstructor',
