@@ -75,10 +75,20 @@ def draw_picture(name: str, split: str, index: int, size: int = 64, unseen_share
 
 def _lay(random: RandomState, picture: np.ndarray, inside: np.ndarray) -> None:
     """Paint an object (its covered samples (H, W)) and its shadow into a picture (H, W, 3)."""
-    size, share = len(inside), inside / SAMPLES**2
-    shift = integers(random, 1, 1 + max(1, size // 24), 2)
-    picture *= 1 - 0.5 * _shadow(share, shift, max(1, size // 64))[..., None]
-    picture += share[..., None] * (_paint(random, size) - picture)
+    size = len(inside)
+    shift, radius = integers(random, 1, 1 + max(1, size // 24), 2), max(1, size // 64)
+    paint = _paint(random, size)
+    # Nothing changes beyond the reach of the shadow.
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return
+    window = tuple(
+        slice(max(0, covered[0] - 2 * radius), covered[-1] + 1 + shift.max() + 2 * radius)
+        for covered in (rows, columns)
+    )
+    share, part = inside[window] / SAMPLES**2, picture[window]
+    part *= 1 - 0.5 * _shadow(share, shift, radius)[..., None]
+    part += share[..., None] * (paint[window] - part)
 
 
 def _photograph(random: RandomState, picture: np.ndarray) -> np.ndarray:

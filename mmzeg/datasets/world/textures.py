@@ -14,14 +14,12 @@ def integers(random: RandomState, low: int, high: int, shape: int | tuple | None
 
 def noise(random: RandomState, height: int, width: int, cell_y: float, cell_x: float) -> np.ndarray:
     """Smooth noise (H, W) in 0..1: a random lattice of cells of so many pixels, brought up by smoothstep."""
-    rows, columns = int(height / cell_y) + 2, int(width / cell_x) + 2
-    lattice = random.random_sample((rows, columns))
+    lattice = random.random_sample((int(height / cell_y) + 2, int(width / cell_x) + 2))
     y, x = np.arange(height) / cell_y, np.arange(width) / cell_x
     top, left = y.astype(np.int64), x.astype(np.int64)
     v, u = _smooth(y - top)[:, None], _smooth(x - left)[None]
-    upper = lattice[top][:, left] * (1 - u) + lattice[top][:, left + 1] * u
-    lower = lattice[top + 1][:, left] * (1 - u) + lattice[top + 1][:, left + 1] * u
-    return upper * (1 - v) + lower * v
+    rows = lattice[:, left] * (1 - u) + lattice[:, left + 1] * u
+    return rows[top] * (1 - v) + rows[top + 1] * v
 
 
 def wave(phase: np.ndarray) -> np.ndarray:
