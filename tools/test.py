@@ -50,6 +50,8 @@ def main() -> None:
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
         cfg.tta_model.module = cfg.model
         cfg.model = ConfigDict(cfg.tta_model)
+    # Where predictions are written decides no figure.
+    asked = cfg.copy()
     if args.out:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
@@ -57,7 +59,7 @@ def main() -> None:
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     if runner.rank == 0:
-        report = make_report(cfg, runner.model, metrics, runner.test_evaluator.metrics)
+        report = make_report(asked, runner.model, metrics, runner.test_evaluator.metrics)
         path = Path(runner.work_dir, 'report.json')
         write_whole(path, lambda partial: partial.write_text(json.dumps(report, indent=1)))
         runner.logger.info(f'{path}: these figures, and all that decides them')

@@ -22,7 +22,13 @@ SMALL = (
     'model.decode_head.classifier.text_encoder.model=None',
     f'model.decode_head.classifier.text_encoder.pretrained={CLIP}',
 )
-SCORER = ('model.scorer.clip.model=None', f'model.scorer.clip.pretrained={CLIP}', 'model.scorer.prompts=single')
+SCORER = (
+    'model.decode_head.num_queries=6',
+    'model.decode_head.transformer_decoder.num_layers=1',
+    'model.scorer.clip.model=None',
+    f'model.scorer.clip.pretrained={CLIP}',
+    'model.scorer.prompts=single',
+)
 SPLITS = ('train', 'val', 'test')
 
 

@@ -63,12 +63,13 @@ def main() -> None:
         {name: value for name, value in flatten(report) if not name.startswith(SKIPPED)} for report in (one, other)
     )
     differing = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
-    table = PrettyTable(['differs', args.one.parent.name, args.other.parent.name], align='l')
+    table = PrettyTable(['differs', 'A', 'B'], align='l')
     for name in differing:
         table.add_row([name, short(ours.get(name, '-')), short(theirs.get(name, '-'))])
+    print(f'A: {args.one}\nB: {args.other}')
     print(table if differing else 'the same config, checkpoint, CLIP and packages')
 
-    table = PrettyTable(['', args.one.parent.name, args.other.parent.name, 'change'], align='r')
+    table = PrettyTable(['', 'A', 'B', 'change'], align='r')
     for name, before in one['metrics'].items():
         after = other['metrics'].get(name)
         # None: a mean over no class.
@@ -79,7 +80,7 @@ def main() -> None:
     before, after = ({row['name']: row for row in report['classes']} for report in (one, other))
     both = [name for name in before if name in after and None not in (before[name]['IoU'], after[name]['IoU'])]
     moved = sorted(((after[name]['IoU'] - before[name]['IoU'], name) for name in both), key=lambda row: -abs(row[0]))
-    table = PrettyTable(['class', '', 'IoU', 'IoU of the other', 'change'], align='r')
+    table = PrettyTable(['class', '', 'IoU in A', 'IoU in B', 'change'], align='r')
     for change, name in moved[: args.classes]:
         cells = (f'{rows[name]["IoU"]:.2f}' for rows in (before, after))
         table.add_row([name, before[name]['mark'], *cells, f'{change:+.2f}'])
