@@ -1,8 +1,8 @@
 # ADE20K-Full, 572 seen and 275 unseen classes by frequency. tools/dataset_converters/ade20k_full.py makes the folders
 # from the 2021 release: 16-bit label maps that hold the position in this list, 65535 where there is no class.
-_base_ = ['crops_512.py', '../../../mmzeg/datasets/splits/ade20k_full_572_275.json']
-seen_classes, unseen_classes = _base_.seen, _base_.unseen
-every_class = [*seen_classes, *unseen_classes]
+_base_ = ['crops_512.py', '../../../mmzeg/datasets/class_lists/ade20k_full_847.json']
+every_class = _base_.names
+seen_classes, unseen_classes = every_class[:572], every_class[572:]
 ignore_index = 65535
 
 ade = dict(
