@@ -31,6 +31,10 @@ def world(request, tmp_path, monkeypatch):
     model.decode_head.classifier.tau = 0.2
     if hasattr(model, 'fusion'):
         model.decode_head.mask_embed[-1].weight.data *= 30
+    else:
+        # Pixels fresh from initialisation are all alike but for a common direction.
+        model.decode_head.classifier.projection.weight.data *= 30
+        model.decode_head.classifier.projection.bias.data.zero_()
     cfg.test_dataloader.dataset.update(length=3, size=64)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     return model, dataset, [pseudo_collate([dataset[0], dataset[1]]), pseudo_collate([dataset[2]])]
@@ -52,10 +56,10 @@ def test_equals_single_runs(world):
         settings = [
             Setting(mode, lam, gamma)
             for mode, lam in [('seg', 0.0), ('img', 0.0), ('full', 0.5), ('full', 0.9), ('unseen', 0.7)]
-            for gamma in (0.0, 0.01, 0.3)
+            for gamma in (0.0, 0.0003, 0.001, 0.01, 0.3)
         ]
     else:
-        settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.01, 0.3)]
+        settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.0003, 0.001, 0.01, 0.3)]
     sweep = Sweep(model, settings)
     for batch in batches:
         sweep.process(batch)
