@@ -25,6 +25,9 @@ class LoadLabels(LoadAnnotations):
     """
 
     def _load_seg_map(self, results: dict) -> None:
+        # mmseg's inferencer and datasets without labels have none; it knows by name only its own transform to leave out.
+        if results.get('seg_map_path') is None:
+            return
         path = results['seg_map_path']
         labels = read_label_map(path, fileio.get(path, backend_args=self.backend_args))
         height, width = results.get('ori_shape', labels.shape)[:2]
