@@ -25,7 +25,7 @@ class LoadLabels(LoadAnnotations):
     """
 
     def _load_seg_map(self, results: dict) -> None:
-        # mmseg's inferencer and datasets without labels have none; it knows by name only its own transform to leave out.
+        # A picture alone: mmseg's inferencer leaves out its own transform, which it knows by name, but not this one.
         if results.get('seg_map_path') is None:
             return
         path = results['seg_map_path']
