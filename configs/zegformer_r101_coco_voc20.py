@@ -2,12 +2,6 @@
 _base_ = ['zegformer_r101_coco.py', '_base_/datasets/cross/voc_20.py']
 test_dataloader = dict(dataset=dict(_base_.cross_dataset, _delete_=True, pipeline=_base_.test_pipeline))
 model = dict(
-    decode_head=dict(
-        classifier=dict(
-            vocabulary=dict(classes=_base_.names, unseen=_base_.names),
-            train_vocabulary=dict(classes=_base_.seen_classes),
-            test_prompts='imagenet_select',
-        )
-    ),
+    decode_head=dict(classifier=dict(_base_.cross_names, train_vocabulary=dict(classes=_base_.seen_classes))),
     fusion=dict(gamma=0.0),
 )

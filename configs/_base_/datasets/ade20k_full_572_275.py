@@ -16,10 +16,6 @@ ade = dict(
 *transforms, pad, pack = _base_.train_pipeline
 train_pipeline = [*transforms, dict(pad, pad_val=dict(img=(128, 128, 128), seg=ignore_index)), pack]
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         ade,
         metainfo=dict(classes=seen_classes),
@@ -28,10 +24,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         ade,
         metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
@@ -40,5 +32,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmzeg.ZeroShotMIoU', ignore_index=ignore_index)
+val_evaluator = dict(ignore_index=ignore_index)
 test_evaluator = val_evaluator

@@ -1,5 +1,5 @@
 # COCO-Stuff 164k, 156 seen and 15 unseen classes, laid out and converted as MMSegmentation's documentation says.
-_base_ = '../../../mmzeg/datasets/splits/coco_stuff_156_15.json'
+_base_ = ['loaders.py', '../../../mmzeg/datasets/splits/coco_stuff_156_15.json']
 seen_classes, unseen_classes = _base_.seen, _base_.unseen
 
 dataset_type = 'COCOStuffDataset'
@@ -40,10 +40,6 @@ tta_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -53,10 +49,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -66,5 +58,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
-test_evaluator = val_evaluator

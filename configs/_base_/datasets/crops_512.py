@@ -1,4 +1,5 @@
 # How the released code loads VOC and ADE20K-Full: crops of 512 from short sides of 256 to 1,024; tested at 512.
+_base_ = 'loaders.py'
 crop_size = (512, 512)
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),

@@ -15,10 +15,6 @@ voc = dict(
 )
 train = dict(voc, metainfo=dict(classes=seen_classes), pipeline=_base_.train_pipeline)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ConcatDataset',
         datasets=[
@@ -36,10 +32,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         voc,
         metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
@@ -49,5 +41,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
-test_evaluator = val_evaluator

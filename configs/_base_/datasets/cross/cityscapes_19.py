@@ -9,3 +9,4 @@ cross_dataset = dict(
     labels=_base_.names,
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
+cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')

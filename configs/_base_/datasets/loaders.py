@@ -1,0 +1,16 @@
+# How the published benchmarks are read and evaluated: 4 images a process in training, every class once at test.
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
+test_evaluator = val_evaluator
