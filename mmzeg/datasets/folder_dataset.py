@@ -6,6 +6,7 @@ from pathlib import Path
 from mmseg.datasets import BaseSegDataset
 
 from mmzeg.registry import DATASETS
+from mmzeg.vocabulary import Vocabulary
 
 
 @DATASETS.register_module()
@@ -81,10 +82,7 @@ class FolderDataset(BaseSegDataset):
 
 def _values(labels: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
     if not isinstance(labels, Mapping):
-        twice = sorted({name for name in labels if list(labels).count(name) > 1})
-        if twice:
-            raise ValueError(f'class {twice[0]!r} is listed twice in labels: remove one of the two')
-        return {name: value for value, name in enumerate(labels)}
+        labels = {name: value for value, name in enumerate(Vocabulary(labels).names)}
     names: dict[int, str] = {}
     for name, value in labels.items():
         if value in names:

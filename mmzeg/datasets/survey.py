@@ -19,14 +19,13 @@ def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
     """Files of a dataset as its config lists them, its classes, and what is wrong with the list.
 
     Raises:
-        FileNotFoundError: A folder is not there.
-        ValueError: The dataset has no files.
+        FileNotFoundError: A folder is not there, or the dataset is not kept in folders.
     """
     dataset = DATASETS.build(dict(config, pipeline=[], lazy_init=True))
     for part in ('img_path', 'seg_map_path'):
         folder = dataset.data_prefix.get(part)
         if not folder or not Path(folder).is_dir():
-            raise FileNotFoundError(f'{folder}: no such folder ({part} of data_prefix)')
+            raise FileNotFoundError(f'{config.type}: {folder!r} is no folder ({part} of data_prefix): nothing to read')
     # FolderDataset stops at the first image without a label map; here all are listed.
     owner = BaseSegDataset if isinstance(dataset, FolderDataset) else type(dataset)
     samples = owner.load_data_list(dataset)

@@ -4,8 +4,6 @@ import io
 import pickle
 from pathlib import Path
 
-import numpy as np
-
 # How NumPy pickles arrays and scalars, under the names that its versions have used; and bytes in old protocols.
 _NUMPY = {
     (f'numpy.{core}.{module}', name)
@@ -33,12 +31,9 @@ def read_plain_pickle(path: Path) -> object:
         ValueError: Cut off, or it asks for anything else; nothing of it is run.
     """
     try:
-        found = _Reader(io.BytesIO(path.read_bytes()), encoding='latin1').load()
+        return _Reader(io.BytesIO(path.read_bytes()), encoding='latin1').load()
     except _RefusedError as error:
         raise ValueError(f'{path}: not a pickle of plain data ({error}); nothing of it was run') from error
     # A damaged stream may break in any operation.
     except Exception as error:
         raise ValueError(f'{path}: cut off or damaged ({type(error).__name__}); download it again') from error
-    if isinstance(found, np.ndarray) and found.dtype == object:
-        return found.tolist()
-    return found

@@ -102,4 +102,4 @@ def test_missing_folder(tree):
         path.unlink()
     (tree / 'labels/train').rmdir()
     result = check(tree)
-    assert result.returncode == 2 and 'labels/train: no such folder' in result.stderr
+    assert result.returncode == 2 and "labels/train' is no folder" in result.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from harmful import Harmful
 from mmseg.models import ResNet
 
 ROOT = Path(__file__).parents[2]
@@ -95,11 +96,6 @@ def test_torchvision_pickle(tmp_path):
         assert torch.equal(ours, theirs)
     refused = convert(tmp_path / 'R-50.pkl', tmp_path / 'r50.pth')
     assert refused.returncode == 2 and 'add --overwrite' in refused.stderr
-
-
-class Harmful:
-    def __reduce__(self):
-        return Path.touch, (Path('harmed'),)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ import os
 import pkgutil
 import sys
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.utils import track_iter_progress
+from mmengine.utils import track_parallel_progress
 from PIL import Image
 
 from mmzeg.utils.atomic import write_whole
@@ -118,9 +117,7 @@ def main() -> None:
         for split in SPLITS.values():
             (args.out / part / split).mkdir(parents=True, exist_ok=True)
     work = partial(convert, out=args.out, table=class_table(), overwrite=args.overwrite)
-    with Pool(args.workers) as pool:
-        for _ in track_iter_progress((pool.imap_unordered(work, found, chunksize=8), len(found)), file=sys.stderr):
-            pass
+    track_parallel_progress(work, found, args.workers, chunksize=8, keep_order=False, file=sys.stderr)
     print(f'{args.out}: {len(found)} pictures and label maps')
 
 

@@ -9,11 +9,10 @@ import argparse
 import os
 import sys
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
-from mmengine.utils import track_iter_progress
+from mmengine.utils import track_parallel_progress
 from PIL import Image
 from scipy.io import loadmat
 
@@ -61,9 +60,7 @@ def main() -> None:
         raise FileNotFoundError(f'{args.source}: no .mat file there; give the folder trainval of the annotations')
     args.out.mkdir(parents=True, exist_ok=True)
     work = partial(convert, out=args.out, overwrite=args.overwrite)
-    with Pool(args.workers) as pool:
-        for _ in track_iter_progress((pool.imap_unordered(work, files, chunksize=8), len(files)), file=sys.stderr):
-            pass
+    track_parallel_progress(work, files, args.workers, chunksize=8, keep_order=False, file=sys.stderr)
     print(f'{args.out}: {len(files)} label maps')
 
 

@@ -68,7 +68,13 @@ def read_label_map(path: str, content: bytes) -> np.ndarray:
 
 
 def value_table(label_map: dict[int, int] | None, reduce_zero_label: bool, ignored: int) -> np.ndarray | None:
-    """The new value of every old one, -1 where there is none; None: all stay as they are."""
+    """For every old value (V,) the new one, -1 where there is none; None: all stay as they are.
+
+    Args:
+        label_map (dict[int, int], optional): mmseg's, old value -> new, after zero is taken away.
+        reduce_zero_label (bool): Whether 0 is ignored and every other value one too high.
+        ignored (int): Value that is not counted.
+    """
     if label_map is None and not reduce_zero_label:
         return None
     if label_map is None:
