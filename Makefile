@@ -1,16 +1,20 @@
 # make test [STACK=official|onedl] [PYTHON=python3.11]: the environment, once, then the tests.
 # make quickstart: the environment, once, then ZegFormer trained, tested and drawn on the procedural world.
+# make docs: docs/en as a site in docs/site.
 STACK ?= official
 PYTHON ?= python3
 VENV := .venv/$(STACK)
 STAMP := $(VENV)/.ready
 
-.PHONY: test quickstart env lint format wheel clean
+.PHONY: test quickstart docs env lint format wheel clean
 test: env
 	$(VENV)/bin/python -m pytest -q tests
 
 quickstart: env
 	$(VENV)/bin/python tools/world/quickstart.py
+
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict -f docs/mkdocs.yml
 
 env: $(STAMP)
 
@@ -30,4 +34,4 @@ wheel: env
 	$(VENV)/bin/python -m pip wheel --no-deps --no-build-isolation -w dist .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist docs/site *.egg-info .pytest_cache .ruff_cache

@@ -14,5 +14,5 @@ setup(
     python_requires='>=3.10,<3.13',
     # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
     install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],
-    extras_require={'test': ['pytest', 'ruff']},
+    extras_require={'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]']},
 )

@@ -1,0 +1,148 @@
+"""Every code block of docs/en is run, trainings shortened to two iterations, or is marked as needing what is not here.
+
+A block's title says which: a file name (it is written under that name), "needs ..." (its commands are checked against
+the tools' own arguments and the configs' fields, not run), or nothing (it is run).
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / 'docs/en').glob('*.md'))
+FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.M | re.S)
+SHORT = {
+    'tools/train.py': 'train_cfg.max_iters=2 train_dataloader.batch_size=2 val_dataloader.dataset.length=2',
+    'tools/test.py': 'test_dataloader.dataset.length=2',
+    'sweep.py': 'val_dataloader.dataset.length=2',
+    'diagnose.py': 'test_dataloader.dataset.length=2',
+}
+
+
+@dataclass
+class Block:
+    language: str
+    title: str
+    text: str
+
+
+def blocks(page):
+    return [Block(*(part or '' for part in match)) for match in FENCE.findall(page.read_text())]
+
+
+def commands(text):
+    """The command lines of a block of shell."""
+    return [line for line in text.replace('\\\n', ' ').splitlines() if line.strip() and not line.startswith('#')]
+
+
+def shorten(command, folder):
+    """The same command with two iterations, two pictures and no worker processes."""
+    tool = next((tool for tool in SHORT if f'{tool} ' in command), None)
+    command = re.sub(r'iter_\d+\.pth', 'iter_2.pth', command)
+    if tool is None:
+        return command
+    path = next(folder / word for word in command.split() if word.endswith('.py') and not word.startswith('tools/'))
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    options = [
+        option
+        for option in SHORT[tool].split()
+        if 'dataset.length' not in option or 'length' in cfg[option.split('.')[0]].dataset
+    ]
+    for name in ('train', 'val', 'test'):
+        options += [f'{name}_dataloader.num_workers=0', f'{name}_dataloader.persistent_workers=False']
+    if '--cfg-options' in command:
+        return f'{command} {" ".join(options)}'
+    return f'{command} --cfg-options {" ".join(options)}'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A working directory that looks like the repository's root."""
+    for name in ('configs', 'tools'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def run(arguments, folder):
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    environment = os.environ | dict(PATH=path, OMP_NUM_THREADS='1')
+    result = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, f'{arguments}\n{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+def test_blocks(page, folder):
+    for block in blocks(page):
+        assert block.language in ('bash', 'python'), f'{block.language}: not a language that this test runs'
+        if block.title.startswith('needs '):
+            for command in commands(block.text):
+                check(command)
+        elif block.title:
+            (folder / block.title).write_text(block.text)
+        elif block.language == 'python':
+            run([sys.executable, '-c', block.text], folder)
+        else:
+            for command in commands(block.text):
+                run(['bash', '-c', shorten(command, folder)], folder)
+
+
+def check(command):
+    """Every file of the project, flag and config field that a command names is there."""
+    words = shlex.split(command)
+    tools = [ROOT / word for word in words if word.startswith('tools/') and word.endswith(('.py', '.sh'))]
+    for word in words:
+        if word.startswith(('tools/', 'configs/')):
+            assert (ROOT / word).exists(), f'{command}: {word} is not there'
+    if not tools:
+        return
+    source = tools[0].read_text()
+    if tools[0].suffix == '.sh':
+        source += (ROOT / 'tools' / ('test.py' if 'test' in tools[0].name else 'train.py')).read_text()
+    for word in words:
+        assert not word.startswith('--') or f"'{word}'" in source, f'{command}: {tools[0].name} has no {word}'
+    configs = [word for word in words if word.startswith('configs/')]
+    if configs and '--cfg-options' in words:
+        cfg = Config.fromfile(ROOT / configs[0])
+        for option in words[words.index('--cfg-options') + 1 :]:
+            owner, _, _ = option.partition('=')[0].rpartition('.')
+            for part in owner.split('.'):
+                cfg = cfg[int(part) if isinstance(cfg, list) else part]
+            cfg = Config.fromfile(ROOT / configs[0])
+
+
+def test_inline_options():
+    """Fields that the text names outside of blocks are fields of the published config."""
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r101_coco.py')
+    found = 0
+    for page in PAGES:
+        text = FENCE.sub('', page.read_text())
+        for field in re.findall(r'(?<![\w.])((?:model|optim_wrapper|auto_scale_lr)(?:\.\w+)+)=', text):
+            value, found = cfg, found + 1
+            for part in field.split('.')[:-1]:
+                assert part in value, f'{page.name}: {field}'
+                value = value[part]
+    assert found > 3
+
+
+def test_pages_are_in_the_menu():
+    menu = (ROOT / 'docs/mkdocs.yml').read_text()
+    assert [page.name for page in PAGES if f'- {page.name}' not in menu] == []
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    config = ROOT / 'docs/mkdocs.yml'
+    run(
+        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-q', '-f', str(config), '-d', str(tmp_path / 'site')],
+        ROOT,
+    )
+    page = (tmp_path / 'site/api/index.html').read_text()
+    assert 'ZegFormerHead' in page and 'no_object_weight' in page
+    loaded = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', page)
+    assert loaded == [], 'a page must open without a network'
