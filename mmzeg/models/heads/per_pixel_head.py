@@ -52,7 +52,7 @@ class PerPixelHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
-        pixels, _ = self.pixel_decoder(list(x), None)
+        pixels, _ = self.decode_pixels(x)
         return self.classifier(pixels.movedim(1, -1), text).movedim(-1, 1)
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:

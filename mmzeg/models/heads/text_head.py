@@ -1,6 +1,7 @@
 """What the heads share whose classes are named by text."""
 
 from mmcv.cnn import ConvModule
+from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.model import BaseModule, caffe2_xavier_init
 from torch import Tensor
 
@@ -54,6 +55,15 @@ class TextHead(BaseModule):
         for module in self.pixel_decoder.modules():
             if isinstance(module, ConvModule):
                 caffe2_xavier_init(module.conv, bias=0)
+
+    def decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Map (B, out_channels, H/4, W/4) of the pixel decoder, and its coarsest (B, c, H/32, W/32), of (B, c_i, ...)."""
+        if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
+            mask_features, levels = self.pixel_decoder(list(x))
+            return mask_features, levels[0]  # the coarsest first
+        height, width = x[0].shape[-2:]
+        shape = (4 * height, 4 * width)
+        return self.pixel_decoder(list(x), [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0]))
 
     def present_labels(self, sample) -> Tensor:
         """(N,) the training classes in one image's ``gt_sem_seg``.

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Conv2d
-from mmdet.models.layers import DetrTransformerDecoder, MSDeformAttnPixelDecoder, SinePositionalEncoding
+from mmdet.models.layers import DetrTransformerDecoder, SinePositionalEncoding
 from mmdet.utils import reduce_mean
 from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
@@ -120,7 +120,7 @@ class ZegFormerHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
-        mask_features, memory = self._decode_pixels(x)
+        mask_features, memory = self.decode_pixels(x)
         batch, _, height, width = memory.shape
         # The released code masks no padding, neither here nor in the position encoding.
         position = self.decoder_pe(memory.new_zeros((batch, height, width), dtype=torch.bool))
@@ -138,15 +138,6 @@ class ZegFormerHead(TextHead):
         class_logits = self.classifier(segments, text)
         mask_logits = torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
         return class_logits, mask_logits
-
-    def _decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Mask features (B, out_channels, H/4, W/4) and the memory (B, c, H/32, W/32) that the queries look at."""
-        if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
-            mask_features, levels = self.pixel_decoder(list(x))
-            return mask_features, levels[0]  # the coarsest first
-        height, width = x[0].shape[-2:]
-        shape = (4 * height, 4 * width)
-        return self.pixel_decoder(list(x), [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0]))
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""
