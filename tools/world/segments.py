@@ -122,9 +122,9 @@ def ragged_logits(masks: Tensor, generator: torch.Generator) -> Tensor:
 
 def draw_pool(segments: Segments, workers: int) -> tuple[Tensor, Tensor]:
     """Every item's sub-images (N, 3, h, w) in half precision and their classes (N,), drawn by so many processes."""
-    items = DataLoader(segments, batch_size=None, num_workers=workers, worker_init_fn=_one_thread)
+    items = DataLoader(segments, batch_size=None, num_workers=workers, worker_init_fn=one_thread)
     # Copies: what a worker hands over holds a file descriptor each.
-    pictures, labels = zip(*((part.half(), label.clone()) for part, label in _progress(items)), strict=True)
+    pictures, labels = zip(*((part.half(), label.clone()) for part, label in progress(items)), strict=True)
     return torch.cat(pictures), torch.cat(labels)
 
 
@@ -137,7 +137,7 @@ def batches(
     find shapes on a ground, which alone are not learned in ten. What is turned in from outside is zero, as what is
     masked.
     """
-    for step in _progress(range(iters)):
+    for step in progress(range(iters)):
         pools = [masked] if step < iters // 3 else [masked, pictures]
         chosen = [torch.randint(len(pool[1]), (size // len(pools),)) for pool in pools]
         images, labels = (
@@ -160,9 +160,11 @@ def _bent(pictures: Tensor) -> Tensor:
     return F.grid_sample(pictures, grid, align_corners=False)
 
 
-def _progress(task: Sequence) -> Iterator:
+def progress(task: Sequence) -> Iterator:
+    """The items of a task, with a bar on stderr."""
     return track_iter_progress((task, len(task)), file=sys.stderr)
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
+    """For a process that draws beside others."""
     torch.set_num_threads(1)
