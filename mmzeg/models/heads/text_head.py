@@ -57,7 +57,7 @@ class TextHead(BaseModule):
                 caffe2_xavier_init(module.conv, bias=0)
 
     def decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Map (B, out_channels, H/4, W/4) of the pixel decoder, and its coarsest (B, c, H/32, W/32), of (B, c_i, ...)."""
+        """The pixel decoder's map (B, out_channels, H/4, W/4) and its coarsest one (B, c, H/32, W/32)."""
         if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
             mask_features, levels = self.pixel_decoder(list(x))
             return mask_features, levels[0]  # the coarsest first
