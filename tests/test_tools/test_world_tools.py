@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmzeg.clip import CLIP
 from mmzeg.datasets.world import CLASSES, UNSEEN
+from mmzeg.utils.weight_files import read_state
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / 'configs/_base_/models'
@@ -108,6 +109,41 @@ def test_quickstart_stopped_and_gone_on_with(tmp_path):
         *fields[5:],
     )
     assert diagnosed.returncode == 0 and 'recall of masks' in diagnosed.stdout, diagnosed.stderr
+
+
+def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
+    few = ('--iters', 3, '--scenes', 4, '--batch', 8, '--scene-iters', 2, '--scene-batch', 2, '--held-out', 2)
+    first = run('world/train_backbone.py', tmp_path / 'first.pth', *few, '--workers', 0)
+    assert first.returncode == 0, first.stderr
+    assert '% of single pictures' in first.stdout and '% of segments in scenes' in first.stdout
+    again = run('world/train_backbone.py', tmp_path / 'again.pth', *few, '--start', tmp_path / 'first.pth')
+    assert again.returncode == 0, again.stderr
+    shipped, ours = read_state(WEIGHTS / 'world_r18.pth'), read_state(tmp_path / 'again.pth')
+    assert {name: weight.shape for name, weight in ours.items()} == {
+        name: weight.shape for name, weight in shipped.items()
+    }
+    before = read_state(tmp_path / 'first.pth')
+    assert any(not torch.equal(before[name], weight) for name, weight in ours.items() if 'layer4' in name)
+
+
+def test_segments_are_named_by_their_own_pixels():
+    from train_backbone import Namer
+
+    class Blurred(torch.nn.Module):
+        def forward(self, images):
+            return (torch.nn.functional.avg_pool2d(images, 16),)
+
+    network = Namer(Blurred(), 3)
+    network.classifier.weight.data.zero_()[4, 0] = network.classifier.weight.data[7, 1] = 1.0
+    network.classifier.bias.data.zero_()
+    image, label_map = torch.zeros(1, 3, 64, 64), torch.full((1, 64, 64), 4)
+    label_map[:, :32], label_map[:, 63, 63] = 7, 9
+    image[:, 0, 32:], image[:, 1, :32] = 2.0, 3.0
+    logits, labels = network.name_segments(image, label_map)
+    # The single pixel of class 9 is too little of a cell.
+    assert labels.tolist() == [4, 7]
+    assert logits[0].argmax() == 4 and logits[1].argmax() == 7
+    torch.testing.assert_close(logits.max(1).values, torch.tensor([2.0, 3.0]))
 
 
 @pytest.mark.parametrize('kind', ['missing', 'cut off'])

@@ -42,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scene-iters', type=int, default=4000, help='iterations of scenes')
     parser.add_argument('--scene-batch', type=int, default=12, help='scenes an iteration')
     parser.add_argument('--scene-lr', type=float, default=1.5e-3, help='highest learning rate with scenes')
+    parser.add_argument('--held-out', type=int, default=300, help='scenes to test it on')
     parser.add_argument('--start', type=Path, help='weights that know pictures already: scenes alone')
     parser.add_argument('--workers', type=int, default=2, help='processes that draw')
     return parser.parse_args()
@@ -101,14 +102,14 @@ def build() -> tuple[Namer, dict]:
 
 
 @torch.no_grad()
-def report(network: Namer, statistics: dict) -> None:
-    """Print the percentages of held-out single pictures and of segments in held-out scenes that are named right."""
+def report(network: Namer, statistics: dict, scenes: int) -> None:
+    """Print what percentage is named right of held-out single pictures, and of segments in held-out scenes."""
     network.eval()
     alone = Segments(SEEN, 20, SIZE, styles={}, pictures=len(SEEN), split='test', **statistics)
     right = [network(images).argmax(-1) == labels for images, labels in (alone[index] for index in range(len(alone)))]
     print(f'{100 * torch.cat(right).float().mean():.1f} % of single pictures')
     right = []
-    for pictures, label_maps in DataLoader(Scenes(300, 'test'), batch_size=10):
+    for pictures, label_maps in DataLoader(Scenes(scenes, 'test'), batch_size=10):
         logits, labels = network.name_segments(normalized(pictures, statistics), label_maps)
         right.append(logits.argmax(-1) == labels)
     print(f'{100 * torch.cat(right).float().mean():.1f} % of segments in scenes')
@@ -164,7 +165,7 @@ def main() -> None:
     else:
         train(network, pictures_of(args, network, statistics), args.iters, args.lr)
     train(network, scenes_of(args, network, statistics), args.scene_iters, args.scene_lr)
-    report(network, statistics)
+    report(network, statistics, args.held_out)
     state = network.backbone.state_dict()
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
