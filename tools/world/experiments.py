@@ -29,7 +29,7 @@ from sweep import SCORES, best  # noqa: E402
 ROOT = Path(__file__).parents[2]
 # Seven objects and a texture, as the unseen are.
 HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music note', 'sand')
-GAMMAS, LAMS = '0:0.9:0.05', '0.3,0.5,0.67,0.8,0.9'
+GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
     'crop': ['model.scorer.style=crop'],
@@ -59,8 +59,8 @@ class Variant:
 MAIN = Variant('ignore_unlabelled', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
-    Variant('published losses', 'configs/zegformer_r18_world_published.py'),
     Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
+    Variant('published losses', 'configs/zegformer_r18_world_published.py'),
 )
 
 
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/world'), help='folder for everything')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='a training each')
-    parser.add_argument('--iters', type=int, default=4800, help='iterations of every training')
+    parser.add_argument('--iters', type=int, help="iterations of every training (default: the config's)")
     parser.add_argument('--jobs', type=int, default=2, help='trainings side by side, each with its share of the cores')
     return parser.parse_args()
 
@@ -78,12 +78,13 @@ class Experiments:
 
     Args:
         work_dir (Path): Where everything is kept.
-        iters (int): Iterations of a training.
+        iters (int, optional): Iterations of a training. Defaults to the config's.
         jobs (int): Processes side by side.
     """
 
-    def __init__(self, work_dir: Path, iters: int, jobs: int) -> None:
-        self.work_dir, self.iters = work_dir, iters
+    def __init__(self, work_dir: Path, iters: int | None, jobs: int) -> None:
+        self.work_dir = work_dir
+        self.iters = iters or Config.fromfile(ROOT / MAIN.config).train_cfg.max_iters
         self._pool = ThreadPoolExecutor(jobs)
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         self._environment = os.environ | dict(OMP_NUM_THREADS=threads)
@@ -124,7 +125,8 @@ class Experiments:
 
     def _config(self, variant: Variant, seed: int | None) -> Config:
         cfg = Config.fromfile(ROOT / variant.config)
-        cfg.train_cfg.update(max_iters=self.iters, val_interval=self.iters)
+        # Evaluated by what comes after.
+        cfg.train_cfg.update(max_iters=self.iters, val_interval=self.iters + 1)
         cfg.param_scheduler[-1].end = self.iters
         cfg.randomness = dict(seed=seed or 0)
         if seed is None:
@@ -165,6 +167,12 @@ def hold_out(cfg: Config) -> None:
     cfg.model.decode_head.classifier.vocabulary = dict(classes=[*seen, *HELD_OUT], unseen=list(HELD_OUT))
 
 
+def grid(chosen: dict[str, dict]) -> tuple[str, ...]:
+    """Options of sweep.py that ask for the chosen settings, and for no calibration."""
+    lams, gammas = ({row[name] for row in chosen.values()} for name in ('lam', 'gamma'))
+    return '--gamma', ','.join(map(str, sorted({0.0, *gammas}))), '--lam', ','.join(map(str, sorted(lams)))
+
+
 def figure(values: list[float]) -> str:
     """Mean and spread."""
     return f'{mean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
@@ -179,10 +187,9 @@ def scores(rows: list[dict]) -> list[str]:
 def main() -> None:
     args = parse_args()
     runs = Experiments(args.work_dir, args.iters, args.jobs)
-    runs.side_by_side(runs.train, [(variant, seed) for variant in VARIANTS for seed in (*args.seeds, None)])
+    runs.side_by_side(runs.train, [(variant, seed) for variant in VARIANTS for seed in (None, *args.seeds)])
     chosen = dict(zip(VARIANTS, runs.side_by_side(runs.settings, [(variant,) for variant in VARIANTS]), strict=True))
-    grid = ('grid', '--gamma', GAMMAS, '--lam', LAMS)
-    calls = [(variant, seed, *grid) for variant in VARIANTS for seed in args.seeds]
+    calls = [(variant, seed, 'test', *grid(chosen[variant])) for variant in VARIANTS for seed in args.seeds]
     swept = dict(zip([call[:2] for call in calls], runs.side_by_side(runs.sweep, calls), strict=True))
     table = PrettyTable(['variant', 'mode', 'lambda', 'gamma', *SCORES], align='r')
     for variant in VARIANTS:
