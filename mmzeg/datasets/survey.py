@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
 
 
 def inspect(sample: dict) -> dict:
-    """Read one image and its label map (if it has one): ``faults``, ``digest`` of the image, ``counts`` of classes."""
-    faults, counts, size, digest = [], {}, None, None
+    """Read one image and its label map (if it has one): ``faults``, ``digest`` of the image, ``counts`` of classes.
+
+    ``values``: those in the file, before they become classes.
+    """
+    faults, counts, values, size, digest = [], {}, [], None, None
     image = Path(sample['img_path'])
     try:
         content = image.read_bytes()
@@ -63,32 +67,36 @@ def inspect(sample: dict) -> dict:
         faults.append(f'{image}: not a whole image ({error})')
     if sample['seg_map_path'] is not None:
         try:
-            counts, wrong = _count(sample, size)
+            counts, values, wrong = _count(sample, size)
             faults.extend(wrong)
         except FileNotFoundError:
             faults.append(f'{image}: without a label map: {sample["seg_map_path"]} is not there')
         except ValueError as error:
             faults.append(str(error))
-    return dict(path=str(image), digest=digest, counts=counts, faults=faults)
+    return dict(path=str(image), digest=digest, counts=counts, values=values, faults=faults)
 
 
-def _count(sample: dict, size: tuple[int, int] | None) -> tuple[dict[int, int], list[str]]:
+def _count(sample: dict, size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:
     path = sample['seg_map_path']
     labels, faults = read_label_map(path, Path(path).read_bytes()), []
     if size is not None and labels.shape[::-1] != size:
         faults.append(f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image is {size[0]} x {size[1]}')
     ignored, number = sample['ignore_index'], sample['num_classes']
     table = value_table(sample['label_map'], sample['reduce_zero_label'], ignored)
-    values = np.bincount(labels.ravel())
-    counts: dict[int, int] = {}
-    for value in np.flatnonzero(values).tolist():
+    pixels = np.bincount(labels.ravel())
+    values, counts = np.flatnonzero(pixels).tolist(), {}
+    strangers = []
+    for value in values:
         new = value if table is None else int(table[value]) if value < len(table) else -1
         if new != ignored and not 0 <= new < number:
-            faults.append(f'{path}: value {value} is none of the {number} classes, nor ignored')
+            strangers.append(value)
         else:
-            counts[new] = counts.get(new, 0) + int(values[value])
+            counts[new] = counts.get(new, 0) + int(pixels[value])
+    if strangers:
+        others = f' (and {len(strangers) - 1} others)' if len(strangers) > 1 else ''
+        faults.append(f'{path}: value {strangers[0]}{others} is none of the {number} classes, nor ignored')
     counts.pop(ignored, None)
-    return counts, faults
+    return counts, values, faults
 
 
 class Survey:
@@ -107,6 +115,7 @@ class Survey:
         self.images = 0
         self._pixels: dict[int, int] = {}
         self._images: dict[int, int] = {}
+        self.images_of: Counter[int] = Counter()  # by the values in the files
         self._digests: dict[bytes, str] = {}
 
     def expect(self, classes: Iterable[str]) -> None:
@@ -126,6 +135,7 @@ class Survey:
         for label, pixels in result['counts'].items():
             self._pixels[label] = self._pixels.get(label, 0) + pixels
             self._images[label] = self._images.get(label, 0) + 1
+        self.images_of.update(result['values'])
         if not result['counts'] and not result['faults']:
             self.warnings.append(f'{result["path"]}: not one labelled pixel')
         if result['digest'] is not None:

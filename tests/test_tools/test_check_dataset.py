@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miniatures import coco_stuff
 from PIL import Image
+
+from mmzeg.datasets.coco_numbering import CLASSES, COMMON, RARE, numbering_faults
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -103,3 +106,40 @@ def test_missing_folder(tree):
     (tree / 'labels/train').rmdir()
     result = check(tree)
     assert result.returncode == 2 and "labels/train' is no folder" in result.stderr
+
+
+def coco(root, write_labels, suffix='_labelTrainIds.png'):
+    """check_dataset.py on COCO-Stuff's miniature whose label maps were written anew."""
+    coco_stuff(root)
+    for path in (root / 'annotations').rglob('*_labelTrainIds.png'):
+        labels = write_labels(np.asarray(Image.open(path)))
+        Image.fromarray(labels.astype(np.uint8)).save(path)
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), 'configs/zegformer_r50_coco.py']
+    fields = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val')]
+    return subprocess.run([*command, '--cfg-options', *fields], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_raw_stuffthingmaps_are_found_out(tmp_path):
+    result = coco(tmp_path / 'right', lambda labels: labels)
+    assert result.returncode == 0 and 'COCO-Stuff' not in result.stdout, result.stdout + result.stderr
+    gaps = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
+    raw = np.array([value for value in range(182) if value not in gaps] + [255] * 85)
+    result = coco(tmp_path / 'raw', lambda labels: raw[labels])
+    assert result.returncode == 1
+    assert 'wrong: COCO-Stuff: value 171 is of raw stuffthingmaps' in result.stdout, result.stdout
+
+
+def test_other_orders_of_coco_stuff_are_found_out():
+    split = json.loads((ROOT / 'mmzeg/datasets/splits/coco_stuff_156_15.json').read_text())
+    assert set(split['seen'] + split['unseen']) == set(CLASSES)
+    # Common things in many images, rare ones in few, all others between.
+    often = dict.fromkeys(COMMON, 30000) | dict.fromkeys(RARE, 200)
+    in_images = [often.get(name, 1000 + 29 * index) for index, name in enumerate(CLASSES)]
+    assert numbering_faults(dict(enumerate(in_images)) | {255: 9}, 118287) == []
+    seen_first = [in_images[CLASSES.index(name)] for name in (*split['seen'], *split['unseen'])]
+    (fault,) = numbering_faults(dict(enumerate(seen_first)), 118287)
+    assert 'numbered in another order' in fault and "'hair drier'" in fault
+    (fault,) = numbering_faults(dict(enumerate(seen_first[:156])), 118287)
+    assert 'none has a value above 155' in fault
+    # Of few files nothing is known.
+    assert numbering_faults(dict(enumerate(seen_first[:156])), 500) == [] == numbering_faults({255: 3}, 118287)

@@ -18,6 +18,7 @@ from mmengine.utils import track_iter_progress
 from mmseg.utils import register_all_modules
 from prettytable import PrettyTable
 
+from mmzeg.datasets.coco_numbering import numbering_faults
 from mmzeg.datasets.survey import Survey, inspect, list_samples
 from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import datasets_of, one_line_errors
@@ -57,6 +58,8 @@ def survey(cfg: Config, split: str, workers: int) -> Survey:
             results = pool.imap(inspect, part, chunksize=16)
             for result in track_iter_progress((results, len(part)), file=sys.stderr):
                 add(result)
+    if any(dataset.type == 'COCOStuffDataset' for dataset in datasets_of(cfg[f'{split}_dataloader'].dataset)):
+        found.faults[:0] = numbering_faults(found.images_of, found.images)
     return found
 
 
