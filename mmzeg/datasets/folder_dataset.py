@@ -18,8 +18,8 @@ class FolderDataset(BaseSegDataset):
     ``mmzeg.LoadLabels``.
 
     Args:
-        labels (list[str] | dict[str, int]): All classes that label maps hold, in the order of their values 0, 1, ...;
-            or name -> value.
+        labels (list[str] | dict[str, int] | list[tuple[str, int]]): All classes that label maps hold, in the order of
+            their values 0, 1, ...; or name -> value; or pairs of them.
         void (list[int]): Values of no class, ignored as ``ignore_index`` is.
         ignore_index (int): Value of pixels without a class in what the pipeline hands on. Defaults to 255.
         metainfo (dict): ``classes``: those to be used, in the order of the model's; the others are ignored. Defaults to
@@ -34,7 +34,7 @@ class FolderDataset(BaseSegDataset):
 
     def __init__(
         self,
-        labels: Sequence[str] | Mapping[str, int],
+        labels: Sequence[str] | Mapping[str, int] | Sequence[tuple[str, int]],
         void: Sequence[int] = (),
         ignore_index: int = 255,
         metainfo: dict | None = None,
@@ -80,12 +80,14 @@ class FolderDataset(BaseSegDataset):
         return data
 
 
-def _values(labels: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
-    if not isinstance(labels, Mapping):
-        labels = {name: value for value, name in enumerate(Vocabulary(labels).names)}
+def _values(labels: Sequence[str] | Mapping[str, int] | Sequence[tuple[str, int]]) -> dict[str, int]:
+    pairs = list(labels.items() if isinstance(labels, Mapping) else labels)
+    if all(isinstance(name, str) for name in pairs):
+        pairs = [(name, value) for value, name in enumerate(pairs)]
+    Vocabulary([name for name, _ in pairs])
     names: dict[int, str] = {}
-    for name, value in labels.items():
+    for name, value in pairs:
         if value in names:
             raise ValueError(f'classes {names[value]!r} and {name!r} both have the value {value} in labels')
         names[value] = name
-    return dict(labels)
+    return dict(pairs)

@@ -22,9 +22,14 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: A data folder, the checkpoint, or a local file of pretrained weights is not there.
-        ValueError: A class listed twice or missing from the dataset's labels; pretrained weights that are cut
-            off; mixed precision without a GPU.
+        ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print;
+            pretrained weights that are cut off; mixed precision without a GPU.
     """
+    unprintable = next(_quoted_keys(cfg.to_dict()), None)
+    if unprintable:
+        raise ValueError(
+            f"{unprintable}: MMEngine cannot print a key with an apostrophe; give labels as pairs, [('NAME', VALUE), ...]"
+        )
     if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')
     if 'train_dataloader' in dataloaders:
@@ -41,6 +46,14 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     for field in dataloaders:
         for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
             _check_dataset(dataset, field)
+
+
+def _quoted_keys(field: object) -> Iterator[str]:
+    inner = field.values() if isinstance(field, dict) else field if isinstance(field, (list, tuple)) else ()
+    if isinstance(field, dict):
+        yield from (repr(key) for key in field if "'" in str(key))
+    for part in inner:
+        yield from _quoted_keys(part)
 
 
 def datasets_of(dataset: dict) -> list[dict]:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 from PIL import Image
 
 from mmzeg.registry import DATASETS
+from mmzeg.utils.preflight import check_config
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmzeg.LoadLabels'), dict(type='PackSegInputs')]
 
@@ -37,6 +39,20 @@ def test_values_become_positions(folder):
     assert values(build(folder, metainfo=dict(classes=['sky']))) == [255, 0, 255]
     dataset = build(folder, metainfo=dict(classes=['sky', 'road'], unseen_classes=['road']), ignore_index=65535)
     assert values(dataset) == [1, 0, 65535] and dataset.metainfo['unseen_classes'] == ['road']
+
+
+def test_labels_as_pairs(folder):
+    """What MMEngine can print where a name has an apostrophe."""
+    labels = [("driver's road", 10), ('sky', 20)]
+    dataset = build(folder, labels=labels)
+    assert values(dataset) == [0, 1, 255] and dataset.metainfo['classes'] == ["driver's road", 'sky']
+    assert "driver's road" in Config(dict(labels=labels)).pretty_text
+
+
+def test_a_key_that_mmengine_cannot_print_is_refused():
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(labels={"driver's road": 10, 'sky': 20}))))
+    with pytest.raises(ValueError, match=r'"driver\'s road": MMEngine cannot print .* give labels as pairs'):
+        check_config(cfg, ())
 
 
 @pytest.mark.parametrize(
