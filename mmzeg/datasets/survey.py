@@ -78,7 +78,7 @@ def inspect(sample: dict) -> dict:
 
 def _count(sample: dict, size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:
     path = sample['seg_map_path']
-    labels, faults = read_label_map(path, Path(path).read_bytes()), []
+    labels, faults = read_label_map(path, Path(path).read_bytes(), sample['ignore_index']), []
     if size is not None and labels.shape[::-1] != size:
         faults.append(f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image is {size[0]} x {size[1]}')
     ignored, number = sample['ignore_index'], sample['num_classes']

@@ -28,7 +28,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     unprintable = next(_quoted_keys(cfg.to_dict()), None)
     if unprintable:
         raise ValueError(
-            f"{unprintable}: MMEngine cannot print a key with an apostrophe; give labels as pairs, [('NAME', VALUE), ...]"
+            f"{unprintable}: MMEngine cannot print keys with apostrophes; give labels as pairs, [('NAME', VALUE), ...]"
         )
     if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')

@@ -37,6 +37,7 @@ def values(dataset):
 def test_values_become_positions(folder):
     assert values(build(folder)) == [0, 1, 255]
     assert values(build(folder, metainfo=dict(classes=['sky']))) == [255, 0, 255]
+    Image.fromarray(np.array([[10, 20, 0]], np.uint16)).save(folder / 'ann/a.png')
     dataset = build(folder, metainfo=dict(classes=['sky', 'road'], unseen_classes=['road']), ignore_index=65535)
     assert values(dataset) == [1, 0, 65535] and dataset.metainfo['unseen_classes'] == ['road']
 

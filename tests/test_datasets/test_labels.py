@@ -84,6 +84,7 @@ def test_as_mmsegs_own_where_that_is_right(tmp_path, fields):
         (np.zeros((2, 2, 3), np.uint8), {}, 'one value a pixel, this one is of mode RGB'),
         (np.zeros((4, 5), np.uint8), dict(ori_shape=(4, 6)), 'is 5 x 4 pixels but its image street.jpg is 6 x 4'),
         (np.full((2, 2), 7, np.uint8), dict(label_map={0: 0}), 'value 7 is no class'),
+        (np.full((2, 2), 7, np.uint8), dict(ignore_index=65535), '8 bits in a dataset of 16'),
     ],
 )
 def test_refused(tmp_path, labels, fields, message):

@@ -20,8 +20,8 @@ class LoadLabels(LoadAnnotations):
     Adds ``gt_seg_map`` (H, W), uint8, or uint16 where the ignored value or a class is above 255.
 
     Raises:
-        ValueError: Not a whole image, several channels, another size than its image, or a value that is no class; names
-            the file.
+        ValueError: Not a whole image, several channels, another size than its image, 8 bits where the ignored value
+            needs 16, or a value that is no class; names the file.
     """
 
     def _load_seg_map(self, results: dict) -> None:
@@ -29,14 +29,14 @@ class LoadLabels(LoadAnnotations):
         if results.get('seg_map_path') is None:
             return
         path = results['seg_map_path']
-        labels = read_label_map(path, fileio.get(path, backend_args=self.backend_args))
+        ignored = results.get('ignore_index', 255)
+        labels = read_label_map(path, fileio.get(path, backend_args=self.backend_args), ignored)
         height, width = results.get('ori_shape', labels.shape)[:2]
         if labels.shape != (height, width):
             raise ValueError(
                 f'{path} is {labels.shape[1]} x {labels.shape[0]} pixels but its image {results["img_path"]} is '
                 f'{width} x {height}: they must be of one size'
             )
-        ignored = results.get('ignore_index', 255)
         table = value_table(results.get('label_map'), results.get('reduce_zero_label', False), ignored)
         if table is not None:
             known = np.append(table, np.full(max(0, labels.max() + 1 - len(table)), -1))
@@ -51,8 +51,12 @@ class LoadLabels(LoadAnnotations):
         results['seg_fields'].append('gt_seg_map')
 
 
-def read_label_map(path: str, content: bytes) -> np.ndarray:
-    """Values (H, W) int64 of the bytes of a label map; ValueError, naming ``path``, where they are none."""
+def read_label_map(path: str, content: bytes, ignored: int) -> np.ndarray:
+    """Values (H, W) int64 of the bytes of a label map.
+
+    Raises:
+        ValueError: They are none, or have 8 bits where ``ignored`` needs 16; names ``path``.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
@@ -63,6 +67,12 @@ def read_label_map(path: str, content: bytes) -> np.ndarray:
         raise ValueError(
             f'{path}: a label map has one value a pixel, this one is of mode {mode}: write class indices as a grey or '
             'palette PNG'
+        )
+    if labels.itemsize == 1 and ignored > 255:
+        # Its 255 may be a class or nothing, and its other values may be what was left of larger ones.
+        raise ValueError(
+            f'{path}: a label map of 8 bits in a dataset of 16, whose ignored value is {ignored}: make it again by its '
+            'converter'
         )
     return labels.astype(np.int64)
 
