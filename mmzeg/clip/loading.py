@@ -23,7 +23,7 @@ def load_clip(
     """Make a frozen open_clip model, in eval mode.
 
     Args:
-        model (str, optional): open_clip's architecture name. None: as :func:`file_config` finds it.
+        model (str, optional): open_clip's architecture name. None: as ``file_config`` finds it.
         pretrained (str): A local file (safetensors, a state dict, or OpenAI's TorchScript archive) or a hub tag.
         device (str | torch.device): Where to put it.
         dtype (torch.dtype): float32, or a half type for the matrix products; the norms and the scale stay float32.
@@ -100,7 +100,7 @@ def file_config(state: Mapping[str, Tensor], path: Path) -> dict:
     """open_clip's constructor arguments: of the hub's open_clip_config.json beside a file, else from its weights.
 
     Raises:
-        ValueError: The config is damaged, or asks for a tokenizer of its own; or as :func:`openai_config`.
+        ValueError: The config is damaged, or asks for a tokenizer of its own; or as ``openai_config``.
     """
     if not config_beside(path).is_file():
         return openai_config(state, path)
@@ -120,7 +120,7 @@ def _tag(model: str | None, tag: str) -> dict:
 
 
 def weight_path(model: str | None, pretrained: str) -> Path:
-    """The local file of weights, downloaded first where ``pretrained`` is a tag; errors as in :func:`load_clip`."""
+    """The local file of weights, downloaded first where ``pretrained`` is a tag; errors as in ``load_clip``."""
     if Path(pretrained).is_file():
         return Path(pretrained)
     config = _tag(model, pretrained)

@@ -129,7 +129,7 @@ class Survey:
             self.faults.append(f'{len(leaked)} unseen classes reach the loss, {leaked[0]!r} first: leave them out')
 
     def add(self, result: dict) -> None:
-        """Add what :func:`inspect` found."""
+        """Add what ``inspect`` found."""
         self.images += 1
         self.faults.extend(result['faults'])
         for label, pixels in result['counts'].items():

@@ -16,8 +16,8 @@ class VocabularyCheckHook(Hook):
     also where only the first validation would ask for it.
 
     Raises (at the start of training, validation or test):
-        ValueError: Names the first class that differs, and where; or what :class:`mmzeg.clip.CLIP` or
-            :class:`mmzeg.clip.EmbeddingFile` refuse.
+        ValueError: Names the first class that differs, and where; or what ``mmzeg.clip.CLIP`` or
+            ``mmzeg.clip.EmbeddingFile`` refuse.
         ConnectionError: CLIP's weights are out of reach.
     """
 

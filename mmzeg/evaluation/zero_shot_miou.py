@@ -133,7 +133,7 @@ def summarize(areas: Sequence, seen_mask: Sequence[bool]) -> tuple[dict[str, flo
     """Metrics, IoU (C,) and accuracy (C,), in percent, NaN for a class that no label holds.
 
     Args:
-        areas (Sequence): Intersection, predicted and labelled areas, each (C,), in pixels; see :func:`count`.
+        areas (Sequence): Intersection, predicted and labelled areas, each (C,), in pixels; see ``count``.
         seen_mask (Sequence[bool]): Which of the C classes are seen.
     """
     intersection, predicted, labelled = (np.asarray(part, dtype=np.float64) for part in areas)

@@ -58,7 +58,7 @@ class OpinionFusion:
         return torch.where(seen, p**self.lam * seen_mean ** (1 - self.lam), as_unseen)
 
     def calibrate(self, semantic_map: Tensor, seen: Tensor) -> Tensor:
-        """:func:`calibrate` with this fusion's gamma."""
+        """``calibrate`` with this fusion's gamma."""
         return calibrate(semantic_map, seen, self.gamma)
 
 

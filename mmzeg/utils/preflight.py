@@ -9,12 +9,13 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmzeg.datasets.transforms.load_image import name_unreadable_images
 from mmzeg.utils.weight_files import read_state
 from mmzeg.vocabulary import Vocabulary
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
-    """Check folders, checkpoint and class lists of a config.
+    """Check folders, checkpoint and class lists of a config; pictures that cannot be read will be named.
 
     Args:
         cfg (Config): A whole config.
@@ -25,6 +26,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print;
             pretrained weights that are cut off; mixed precision without a GPU.
     """
+    name_unreadable_images()
     unprintable = next(_quoted_keys(cfg.to_dict()), None)
     if unprintable:
         raise ValueError(

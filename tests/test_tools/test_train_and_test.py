@@ -131,3 +131,15 @@ def test_bad_labels_end_in_one_line(data, tmp_path, label, options, message):
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f'mmzeg: error: {data}') and message in last
     assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('kind', ['images', 'annotations'])
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_cut_off_files_are_named(data, tmp_path, kind, backend):
+    for path in (data / kind / 'train').iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    options = (*SHORT, f'train_dataloader.dataset.pipeline.0.imdecode_backend={backend}')
+    result = run(TRAIN, data=data, work_dir=tmp_path / 'work', options=(*options, 'train_dataloader.num_workers=1'))
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f'mmzeg: error: {data}/{kind}/train/') and 'not a whole image' in last

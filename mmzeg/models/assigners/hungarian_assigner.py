@@ -47,7 +47,7 @@ class HungarianAssigner(MMSegHungarianAssigner):
 
     @staticmethod
     def solve(cost: Tensor) -> tuple[Tensor, Tensor]:
-        """The cheapest one-to-one matching of a (Q, N) cost matrix; see :meth:`assign`."""
+        """The cheapest one-to-one matching of a (Q, N) cost matrix; see ``assign``."""
         host_cost = cost.cpu()
         if not torch.isfinite(host_cost).all():
             raise FloatingPointError('the matching cost is not finite: the network diverged; lower the learning rate')

@@ -17,7 +17,7 @@ class CLIPTextClassifier(BaseModule):
     """Names a segment by the cosine between its semantic embedding and the text embeddings of class names.
 
     The vocabulary is an input: neither it nor the text encoder is in the state dict, and both may be changed after
-    training (:meth:`set_vocabulary`).
+    training (``set_vocabulary``).
 
     Args:
         in_channels (int): Width of a segment embedding.

@@ -20,7 +20,7 @@ class PerPixelHead(TextHead):
         pixel_decoder (dict): mmdet's ``PixelDecoder``; channels are filled in.
         classifier (dict): ``mmzeg.CLIPTextClassifier``; its ``in_channels`` are filled in and it has no "no object".
         loss_cls (dict): Classification loss; mmseg's, which knows an ignored label.
-        kwargs: See :class:`TextHead`.
+        kwargs: See ``TextHead``.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class PerPixelHead(TextHead):
         """Cross-entropy ``loss_cls`` over the labelled pixels.
 
         Args:
-            x (tuple[Tensor]): Backbone maps, see :meth:`forward`.
+            x (tuple[Tensor]): Backbone maps, see ``forward``.
             batch_data_samples (list[SegDataSample]): With ``gt_sem_seg`` (1, H, W), values in the training
                 vocabulary's range or ``ignore_index``.
             train_cfg (dict): Unused; mmseg's contract.

@@ -46,7 +46,7 @@ class TextHead(BaseModule):
 
     @property
     def out_channels(self) -> int:
-        """Channels of :meth:`predict`, by mmseg's name."""
+        """Channels of ``predict``, by mmseg's name."""
         return self.num_classes
 
     def init_weights(self) -> None:

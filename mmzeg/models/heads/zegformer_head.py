@@ -150,7 +150,7 @@ class ZegFormerHead(TextHead):
         """Losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``dN.`` for layer N's.
 
         Args:
-            x (tuple[Tensor]): Backbone maps, see :meth:`forward`.
+            x (tuple[Tensor]): Backbone maps, see ``forward``.
             batch_data_samples (list[SegDataSample]): With ``gt_sem_seg`` (1, H, W), values in the training
                 vocabulary's range or ``ignore_index``.
             train_cfg (dict): Unused; mmseg's contract.

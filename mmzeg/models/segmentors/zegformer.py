@@ -21,7 +21,7 @@ class ZegFormer(ZeroShotSegmentor):
         decode_head (dict): ``mmzeg.ZegFormerHead``; without ``in_channels`` they are read from the backbone.
         scorer (dict, optional): CLIP's opinion at test, e.g. ``mmzeg.CLIPCropScorer``; needed unless the fusion mode is
             ``seg``.
-        fusion (dict, optional): Arguments of :class:`mmzeg.models.OpinionFusion`.
+        fusion (dict, optional): Arguments of ``mmzeg.models.OpinionFusion``.
         kwargs: What mmseg's ``EncoderDecoder`` takes.
     """
 
