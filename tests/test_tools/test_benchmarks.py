@@ -5,6 +5,7 @@ The configs are as they are but for data_root and the size of the network, and a
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,11 @@ SCORER = (
     'model.scorer.clip.model=None',
     f'model.scorer.clip.pretrained={CLIP}',
     'model.scorer.prompts=single',
+)
+# 572 logits for every pixel of 512 x 512 are no test for two cores.
+SMALL_CROP = (
+    'train_dataloader.dataset.pipeline.3.crop_size=(128,128)',
+    'train_dataloader.dataset.pipeline.6.size=(128,128)',
 )
 SPLITS = ('train', 'val', 'test')
 
@@ -79,23 +85,37 @@ def test_coco_stuff(coco_trained, tmp_path):
     assert len(present(report)) == 171 and sum(row['mark'] == 'unseen' for row in report['classes']) == 15
 
 
-def test_voc(tmp_path):
+def test_a_lambda_apart(coco_trained, tmp_path):
+    """Two tests of one model that differ in lambda: that is said, and nothing else but what follows from it."""
+    checkpoint, fields = coco_trained
+    for name, lam in (('one', 0.5), ('other', 0.8)):
+        evaluate('zegformer_r50_coco', checkpoint, tmp_path / name, [*fields, f'model.fusion.lam={lam}'])
+    reports = [tmp_path / name / 'report.json' for name in ('one', 'other')]
+    printed = run('analysis_tools/compare_results.py', *reports).stdout
+    differing = printed.split('differs')[1].split('change')[0]
+    assert re.findall(r'\| ([\w.]+) +\| (\S+) +\| (\S+)', differing) == [('config.model.fusion.lam', '0.5', '0.8')]
+    assert 'unseen_mIoU' in printed and '| IoU in B |' in printed
+
+
+@pytest.mark.parametrize('config', ['zegformer_r50_voc', 'per-pixel_r50_voc'])
+def test_voc(tmp_path, config):
     voc(tmp_path / 'data')
     fields = [f'train_dataloader.dataset.datasets.{index}.data_root={tmp_path / "data"}' for index in range(2)]
     fields += [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in ('val', 'test')]
-    fields += [*loaders(*SPLITS), *SCORER]
-    checkpoint = train('zegformer_r50_voc', tmp_path / 'work', fields)
-    report = evaluate('zegformer_r50_voc', checkpoint, tmp_path / 'work', fields)
+    fields += [*loaders(*SPLITS), *(SCORER if config.startswith('zegformer') else ())]
+    checkpoint = train(config, tmp_path / 'work', fields)
+    report = evaluate(config, checkpoint, tmp_path / 'work', fields)
     assert len(present(report)) == 20
 
 
-def test_ade20k_full(tmp_path):
+@pytest.mark.parametrize('config', ['zegformer_r50_ade-full', 'per-pixel_r50_ade-full'])
+def test_ade20k_full(tmp_path, config):
     ade20k_release(tmp_path / 'ADE20K_2021_17_01')
     run('dataset_converters/ade20k_full.py', tmp_path / 'ADE20K_2021_17_01', tmp_path / 'data')
     fields = [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in SPLITS]
-    fields += [*loaders(*SPLITS), *SCORER]
-    checkpoint = train('zegformer_r50_ade-full', tmp_path / 'work', fields)
-    report = evaluate('zegformer_r50_ade-full', checkpoint, tmp_path / 'work', fields)
+    fields += [*loaders(*SPLITS), *(SCORER if config.startswith('zegformer') else SMALL_CROP)]
+    checkpoint = train(config, tmp_path / 'work', fields)
+    report = evaluate(config, checkpoint, tmp_path / 'work', fields)
     assert len(present(report)) == 847
 
 
