@@ -1,3 +1,17 @@
-# The world with the released losses: unlabelled pixels, unseen things among them, are background of every mask.
+# The world with the released losses: their weights, and unlabelled pixels, unseen things among them, as background of
+# every mask.
 _base_ = 'zegformer_r18_world.py'
-model = dict(decode_head=dict(ignore_unlabelled=False))
+model = dict(
+    decode_head=dict(
+        assigner=dict(
+            match_costs=[
+                dict(type='mmdet.ClassificationCost', weight=1.0),
+                dict(type='mmdet.FocalLossCost', weight=20.0, binary_input=True),
+                dict(type='mmdet.DiceCost', weight=1.0, pred_act=True, eps=1.0),
+            ]
+        ),
+        loss_cls=dict(loss_weight=1.0),
+        loss_dice=dict(loss_weight=1.0),
+        ignore_unlabelled=False,
+    )
+)

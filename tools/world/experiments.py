@@ -2,8 +2,8 @@
 
 python tools/world/experiments.py --work-dir work_dirs/world --seeds 0 1 2
 
-A variant is trained once with some of its seen classes held out as if unseen, which chooses gamma and lambda on the val
-split; then once a seed with all of them, which is tested with these settings.
+The main variant and the per-pixel one are trained once with some of their seen classes held out as if unseen, which
+chooses gamma and lambda on the val split; then every variant once a seed with all of them, tested with these settings.
 """
 
 import argparse
@@ -49,6 +49,7 @@ class Variant:
     name: str
     config: str
     modes: tuple[str, ...] = ('seg', 'img', 'full', 'unseen')
+    chosen_with: str | None = None  # the variant whose gamma and lambda it takes, in place of a training of its own
 
     @property
     def folder(self) -> str:
@@ -60,7 +61,7 @@ MAIN = Variant('ignore_unlabelled', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
     Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
-    Variant('published losses', 'configs/zegformer_r18_world_published.py'),
+    Variant('published losses', 'configs/zegformer_r18_world_published.py', chosen_with=MAIN.name),
 )
 
 
@@ -187,8 +188,14 @@ def scores(rows: list[dict]) -> list[str]:
 def main() -> None:
     args = parse_args()
     runs = Experiments(args.work_dir, args.iters, args.jobs)
-    runs.side_by_side(runs.train, [(variant, seed) for variant in VARIANTS for seed in (None, *args.seeds)])
-    chosen = dict(zip(VARIANTS, runs.side_by_side(runs.settings, [(variant,) for variant in VARIANTS]), strict=True))
+    choosing = [variant for variant in VARIANTS if variant.chosen_with is None]
+    trainings = [(variant, seed) for variant in VARIANTS for seed in (None, *args.seeds)]
+    runs.side_by_side(
+        runs.train, [(variant, seed) for variant, seed in trainings if seed is not None or variant in choosing]
+    )
+    settings = runs.side_by_side(runs.settings, [(variant,) for variant in choosing])
+    by_name = {variant.name: found for variant, found in zip(choosing, settings, strict=True)}
+    chosen = {variant: by_name[variant.chosen_with or variant.name] for variant in VARIANTS}
     calls = [(variant, seed, 'test', *grid(chosen[variant])) for variant in VARIANTS for seed in args.seeds]
     swept = dict(zip([call[:2] for call in calls], runs.side_by_side(runs.sweep, calls), strict=True))
     table = PrettyTable(['variant', 'mode', 'lambda', 'gamma', *SCORES], align='r')

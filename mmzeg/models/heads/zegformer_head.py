@@ -8,6 +8,7 @@ from mmdet.utils import reduce_mean
 from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
 
+from mmzeg.models.heads.masked_decoder import MaskedDecoder
 from mmzeg.models.heads.text_head import TextHead
 from mmzeg.registry import MODELS, TASK_UTILS
 
@@ -38,6 +39,7 @@ class ZegFormerHead(TextHead):
         ignore_unlabelled (bool): Only labelled pixels speak: the others are left out of matching costs and mask losses,
             and a query whose mask lies mostly on them is not taught "no object". As released (False) they count as
             background of every mask, which teaches masks to keep out of the unseen.
+        masked_attention (bool): Queries look where their masks are, as in Mask2Former, rather than everywhere.
         ignore_index (int): Label value that no target covers. Defaults to 255.
         align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
@@ -58,11 +60,12 @@ class ZegFormerHead(TextHead):
         loss_dice: dict,
         no_object_weight: float = 0.1,
         ignore_unlabelled: bool = False,
+        masked_attention: bool = False,
         ignore_index: int = 255,
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
-        decoder = DetrTransformerDecoder(**transformer_decoder)
+        decoder = (MaskedDecoder if masked_attention else DetrTransformerDecoder)(**transformer_decoder)
         embed_dims = decoder.embed_dims
         super().__init__(
             in_channels=in_channels,
@@ -75,6 +78,7 @@ class ZegFormerHead(TextHead):
             init_cfg=init_cfg,
         )
         self.no_object_weight, self.ignore_unlabelled = no_object_weight, ignore_unlabelled
+        self.masked_attention = masked_attention
         self.transformer_decoder = decoder
         # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
         plain = pixel_decoder['type'].rsplit('.')[-1] == 'PixelDecoder'
@@ -127,13 +131,18 @@ class ZegFormerHead(TextHead):
         memory = self.decoder_input_proj(memory).flatten(2).transpose(1, 2)
         position = position.to(memory.dtype).flatten(2).transpose(1, 2)
         query_pos = self.query_embed.weight[None].expand(batch, -1, -1)
+        if self.masked_attention:
+            small = F.interpolate(mask_features, size=(height, width), mode='area').flatten(2)
+            rest = dict(inside=lambda segments: self.mask_embed(segments) @ small > 0)
+        else:
+            rest = dict(key_padding_mask=None)
         segments = self.transformer_decoder(
             query=torch.zeros_like(query_pos),
             key=memory,
             value=memory,
             query_pos=query_pos,
             key_pos=position,
-            key_padding_mask=None,
+            **rest,
         )
         class_logits = self.classifier(segments, text)
         mask_logits = torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
