@@ -67,6 +67,28 @@ def test_unlabelled_pixels_say_nothing_where_they_are_ignored(cfg):
         torch.testing.assert_close(loss, other_losses[name])
 
 
+def test_queries_look_where_their_masks_are(cfg):
+    """The cells that the decoder is given are those where the mask logits are above 0 on average."""
+    cfg.decode_head.masked_attention = True
+    model = MODELS.build(cfg)
+    head = model.decode_head
+    given = []
+    decode = head.transformer_decoder.forward
+    head.transformer_decoder.forward = lambda **fields: given.append(fields['inside']) or decode(**fields)
+    inputs, samples = batch(3, 7)
+    _, mask_logits = head(model.eval().extract_feat(inputs))
+    losses = model.train().loss(inputs, samples)
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in head.parameters() if parameter.requires_grad)
+    assert mask_logits.shape[-2:] == (16, 16) and len(given) == 2
+    segments = torch.randn(2, 30, head.transformer_decoder.embed_dims)
+    features, memory = head.decode_pixels(model.eval().extract_feat(inputs))
+    wanted = torch.einsum('bqc,bchw->bqhw', head.mask_embed(segments), features)
+    wanted = torch.nn.functional.avg_pool2d(wanted, wanted.shape[-1] // memory.shape[-1]).flatten(2) > 0
+    head(model.extract_feat(inputs))
+    assert torch.equal(given[-1](segments), wanted)
+
+
 def test_no_object_is_not_taught_where_nothing_is_labelled(cfg):
     torch.manual_seed(0)
     class_logits, mask_logits = torch.randn(1, 30, 12), torch.full((1, 30, 16, 16), -5.0)
