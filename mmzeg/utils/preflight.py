@@ -90,13 +90,13 @@ def _pretrained_files(field: object) -> Iterator[Path]:
         yield from _pretrained_files(part)
 
 
-def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """Let a tool end bad input in one line and with exit code 2 rather than in a stack trace."""
 
     @functools.wraps(main)
-    def run() -> None:
+    def run(*args: object) -> None:
         try:
-            main()
+            main(*args)
         except (OSError, FloatingPointError, ValueError) as error:
             print(f'mmzeg: error: {_one_line(error)}', file=sys.stderr)
             sys.exit(2)

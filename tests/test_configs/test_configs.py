@@ -95,11 +95,19 @@ def test_world_names_are_the_generators():
 def test_released_parameter_list_fits(depth):
     _, model = build(ROOT / f'configs/zegformer_r{depth}_coco.py')
     path = ROOT / f'tests/data/released_state_dicts/zegformer_r{depth}_coco_stuff.json'
-    released = {name: torch.zeros(shape) for name, shape in json.loads(path.read_text()).items()}
+    released = {
+        name: torch.full(shape, float(n)) for n, (name, shape) in enumerate(json.loads(path.read_text()).items())
+    }
     released['sem_seg_head.predictor.logit_scale'].fill_(4.6052)
     ours = model.state_dict()
     converted = convert_released(released)
     assert {name: tensor.shape for name, tensor in converted.items()} == {n: t.shape for n, t in ours.items()}
+    model.load_state_dict(converted, strict=True)
+    # Every trained weight is filled, with one of the released and no other's.
+    values = [weight.flatten()[0].item() for weight in model.parameters()]
+    assert len(set(values)) == len(values) and all(
+        (weight == weight.flatten()[0]).all() for weight in model.parameters()
+    )
 
 
 def test_r101_size_and_one_training_step(monkeypatch):

@@ -7,40 +7,35 @@ first 1 x 1 convolution; the released ZegFormer feeds them RGB and puts the stri
 configs.
 """
 
-import argparse
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.model_converter import convert_file
 from mmzeg.utils.plain_pickle import read_plain_pickle
-from mmzeg.utils.preflight import one_line_errors
 
 _UNIT = {'branch1': 'downsample.{}', 'branch2a': 'conv1', 'branch2b': 'conv2', 'branch2c': 'conv3'}
 # Batch norm with what it measured folded in: a factor and a shift.
 _FOLDED = {'s': 'weight', 'b': 'bias'}
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', type=Path, help='.pkl of detectron2')
-    parser.add_argument('target', type=Path, help='where to write the weights, as .pth')
-    parser.add_argument('--overwrite', action='store_true', help='replace the target if it is there')
-    return parser.parse_args()
-
-
-def convert(weights: dict[str, np.ndarray]) -> dict[str, Tensor]:
+def convert(weights: object) -> dict[str, Tensor]:
     """Weights of a backbone in mmseg's names; those of a classifier are left out.
+
+    Args:
+        weights (object): What the file holds: arrays by name, perhaps under ``model`` or ``blobs``.
 
     Raises:
         ValueError: There is no ResNet in it.
     """
+    for key in ('model', 'blobs'):
+        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
+            weights = weights[key]
     found = {}
-    for name, array in weights.items():
+    for name, array in weights.items() if isinstance(weights, dict) else ():
         ours = _caffe2_name(name) or _detectron2_name(name)
         if ours is not None and isinstance(array, np.ndarray):
             found[ours] = torch.from_numpy(np.array(array))
@@ -86,28 +81,5 @@ def _statistics(found: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield f'{norm}.running_var', torch.ones_like(tensor) - 1e-5
 
 
-@one_line_errors
-def main() -> None:
-    args = parse_args()
-    if not args.source.is_file():
-        raise FileNotFoundError(f'{args.source}: no such file')
-    if args.target.exists() and not args.overwrite:
-        raise FileExistsError(f'{args.target}: is there already; add --overwrite to replace it')
-    found = read_plain_pickle(args.source)
-    for key in ('model', 'blobs'):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict):
-        raise ValueError(f'{args.source}: no weights by name in it')
-    try:
-        weights = convert(found)
-    except ValueError as error:
-        raise ValueError(f'{args.source}: {error}') from error
-    write_whole(
-        args.target, lambda path: torch.save(dict(state_dict=weights, meta=dict(source=args.source.name)), path)
-    )
-    print(f'{args.target}: {len(weights)} tensors')
-
-
 if __name__ == '__main__':
-    main()
+    convert_file(__doc__, read_plain_pickle, convert)
