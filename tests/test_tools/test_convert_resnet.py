@@ -100,7 +100,7 @@ def test_torchvision_pickle(tmp_path):
 
 @pytest.mark.parametrize(
     'content, message',
-    [(Harmful(), 'nothing of it was run'), (dict(model=dict(a=1)), 'no ResNet'), ([1], 'no weights by name')],
+    [(Harmful(), 'nothing of it was run'), (dict(model=dict(a=1)), 'no ResNet'), ([1], 'no ResNet of detectron2')],
 )
 def test_bad_pickle(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
