@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mmzeg.models import CLIPCropScorer
 from mmzeg.models.scorers import clip_crop_scorer
-from mmzeg.models.scorers.clip_crop_scorer import mask_boxes
+from mmzeg.models.scorers.sub_images import mask_boxes
 from mmzeg.vocabulary import Vocabulary
 
 CLIP = dict(
@@ -53,7 +53,7 @@ def test_masks_are_grown_before_they_are_cut(case, monkeypatch):
         monkeypatch.setattr(
             clip_crop_scorer,
             'cut_sub_images',
-            lambda image, masks, size, style: cut.append(masks > 0.5) or image[None],
+            lambda image, masks, size, style: cut.append(masks > 0.5) or image.expand(len(masks), -1, -1, -1),
         )
         monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: images.flatten(1)[:, :4])
         scorer.embed(image, masks, size)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.scorers.clip_crop_scorer import mask_boxes
+from mmzeg.models.scorers.sub_images import mask_boxes
 
 
 def test_full_follows_the_formula():

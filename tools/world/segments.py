@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mmzeg.datasets.world import CLASSES, Scene, draw_picture, draw_scene
-from mmzeg.models.scorers.clip_crop_scorer import cut_sub_images, mask_probabilities
+from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 
 # A world of its own, so that no scene of the benchmark is met here.
 SEED = 1

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align
 
+from mmzeg.models.scorers.sub_images import STYLES, cut_sub_images, mask_probabilities
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
-
-STYLES = ('crop', 'mask', 'cropmask')
 
 
 @MODELS.register_module()
@@ -78,12 +76,18 @@ class CLIPCropScorer:
         masks = mask_probabilities(mask_logits, image.shape[-2:])
         if self.grow:
             masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
-        parts = masks.split(self.chunk)
+        # All empty masks have one and the same sub-image.
+        empty = ~(masks > 0.5).flatten(1).any(1)
+        first = empty & (empty.cumsum(0) == 1)
+        shown = ~empty | first
+        place = shown.cumsum(0) - 1
+        place = torch.where(empty, place[first.int().argmax()], place)
+        parts = masks[shown].split(self.chunk)
         return torch.stack(
             [
                 torch.cat(
                     [self.clip.encode_image(cut_sub_images(image, part, self.clip.image_size, style)) for part in parts]
-                )
+                )[place]
                 for style in self.styles
             ]
         )
@@ -95,49 +99,3 @@ class CLIPCropScorer:
         height, width = valid_size
         valid = ((image[:, :height, :width] - mean) / std).float()
         return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
-
-
-def cut_sub_images(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
-    """Sub-images (N, 3, h, w) for CLIP, which training a CLIP for crops can share.
-
-    Args:
-        image (Tensor): (3, H, W), normalised; its padding is zero.
-        masks (Tensor): (N, H, W) mask probabilities in 0..1.
-        size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
-        style (str): ``crop``, ``mask`` or ``cropmask``.
-    """
-    size = tuple(size)
-    if style == 'mask':
-        small = F.interpolate(image[None], size=size, mode='bilinear', align_corners=False)
-        inside = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
-        return small * inside
-    masks = masks > 0.5
-    boxes = mask_boxes(masks).to(image.dtype)
-    source, index = image[None], boxes.new_zeros(len(masks))
-    if style == 'cropmask':
-        source, index = image * masks[:, None], torch.arange(len(masks), device=image.device)
-    return roi_align(source, torch.cat([index.to(boxes)[:, None], boxes], 1), size, aligned=True)
-
-
-def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
-    """(Q, H, W) in 0..1: mask logits (Q, h, w) brought up bilinearly to ``size``, then sigmoid."""
-    masks = F.interpolate(mask_logits[None].float(), size=tuple(size), mode='bilinear', align_corners=False)[0]
-    return masks.sigmoid()
-
-
-def mask_boxes(masks: Tensor) -> Tensor:
-    """(N, 4) first and last column and row (x0, y0, x1, y1) of (N, H, W) masks.
-
-    A box without area, of an empty mask or a line of pixels, is the whole (padded) image (0, 0, W, H), as released.
-    """
-    height, width = masks.shape[-2:]
-    columns, rows = masks.any(1), masks.any(2)
-
-    def first_and_last(hits: Tensor) -> tuple[Tensor, Tensor]:
-        hits = hits.int()
-        return hits.argmax(1), hits.shape[1] - 1 - hits.flip(1).argmax(1)
-
-    (x0, x1), (y0, y1) = first_and_last(columns), first_and_last(rows)
-    boxes = torch.stack([x0, y0, x1, y1], 1)
-    flat = ((x1 - x0) * (y1 - y0) == 0) | ~columns.any(1)
-    return torch.where(flat[:, None], boxes.new_tensor([0, 0, width, height]), boxes)
