@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
-from mmzeg.models.segmentors.zegformer import assemble, valid_size
+from mmzeg.models.segmentors.zegformer import assemble, to_original
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Sweep:
         seen = self.model.seen_mask(inputs.device)
         for (mode, lam), semantic_map in self._maps(inputs, [sample.metainfo for sample in samples], seen):
             for one, sample in zip(semantic_map, samples, strict=True):
-                one = _to_original(one, sample.metainfo)
+                one = to_original(one, sample.metainfo)
                 label = sample.gt_sem_seg.data[0].to(one.device)
                 for gamma, predicted in _calibrated(one, seen, self._gammas[mode, lam]):
                     counted = count(predicted, label, len(seen), self.ignore_index, sample.metainfo['img_path'])
@@ -83,15 +82,6 @@ class Sweep:
         for mode, lam in self._gammas:
             scores = OpinionFusion(mode, lam)(class_logits, image_logits, seen)
             yield (mode, lam), assemble(scores, mask_logits, inputs.shape[-2:])
-
-
-def _to_original(semantic_map: Tensor, meta: dict) -> Tensor:
-    """A (C, H, W) map without its padding and at the picture's own size, as mmseg does it."""
-    height, width = valid_size(meta, semantic_map)
-    semantic_map = semantic_map[:, :height, :width]
-    if semantic_map.shape[-2:] == tuple(meta['ori_shape'][:2]):
-        return semantic_map
-    return F.interpolate(semantic_map[None], size=meta['ori_shape'][:2], mode='bilinear', align_corners=False)[0]
 
 
 def _calibrated(semantic_map: Tensor, seen: Tensor, gammas: Sequence[float]) -> Iterable[tuple[float, Tensor]]:

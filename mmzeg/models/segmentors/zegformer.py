@@ -81,3 +81,12 @@ def valid_size(meta: dict, image: Tensor) -> tuple[int, int]:
     """Height and width of the picture inside a padded (3, H, W) tensor, from mmseg's meta information."""
     left, right, top, bottom = meta.get('img_padding_size') or meta.get('padding_size') or (0, 0, 0, 0)
     return image.shape[1] - bottom, image.shape[2] - right
+
+
+def to_original(maps: Tensor, meta: dict) -> Tensor:
+    """Maps (C, H, W) of a padded input without the padding and at the picture's own size, as mmseg does it."""
+    height, width = valid_size(meta, maps)
+    maps = maps[:, :height, :width]
+    if maps.shape[-2:] == tuple(meta['ori_shape'][:2]):
+        return maps
+    return F.interpolate(maps[None], size=meta['ori_shape'][:2], mode='bilinear', align_corners=False)[0]

@@ -1,0 +1,3 @@
+from .inferencer import ZeroShotInferencer
+
+__all__ = ['ZeroShotInferencer']

@@ -1,0 +1,66 @@
+"""A label map over its picture, with a legend that can be read."""
+
+import colorsys
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+
+def palette(count: int) -> np.ndarray:
+    """(count, 3) uint8 RGB colours; neighbours are far apart in hue, those of one hue in brightness."""
+    hues = (np.arange(count) * 0.618034) % 1
+    shades = [
+        colorsys.hsv_to_rgb(hue, (0.85, 0.55)[index % 2], (1.0, 0.75)[index // 2 % 2]) for index, hue in enumerate(hues)
+    ]
+    return (255 * np.array(shades)).round().astype(np.uint8)
+
+
+def overlay(
+    picture: np.ndarray,
+    label_map: np.ndarray,
+    names: Sequence[str],
+    unseen: Collection[str] = (),
+    opacity: float = 0.55,
+) -> np.ndarray:
+    """A picture (H, W', 3) uint8: the colours of classes over (H, W, 3), and beside it the names, by area.
+
+    Args:
+        picture (np.ndarray): (H, W, 3) uint8 RGB.
+        label_map (np.ndarray): (H, W) indices of ``names``.
+        names (Sequence[str]): Class names; of synonyms the first is written.
+        unseen (Collection[str]): Names that get a star.
+        opacity (float): Of the colours, 0..1.
+    """
+    colours = palette(len(names))
+    drawn = ((1 - opacity) * picture + opacity * colours[label_map]).astype(np.uint8)
+    labels, counts = np.unique(label_map, return_counts=True)
+    order = np.argsort(-counts)
+    size = int(np.clip(picture.shape[0] // 28, 12, 40))
+    font, line = _font(size), int(1.6 * size)
+    rows = [
+        (colours[label], f'{names[label].split(", ")[0]}{"*" if names[label] in unseen else ""}  {100 * share:.1f} %')
+        for label, share in zip(labels[order], counts[order] / label_map.size, strict=True)
+    ]
+    # What does not fit is counted, not cut.
+    fitting = max(1, picture.shape[0] // line)
+    if len(rows) > fitting:
+        rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]
+    width = int(max(font.getlength(text) for _, text in rows)) + 3 * size
+    legend = Image.new('RGB', (width, max(picture.shape[0], line)), 'white')
+    pen = ImageDraw.Draw(legend)
+    for number, (colour, text) in enumerate(rows):
+        top = number * line + (line - size) // 2
+        if colour is not None:
+            pen.rectangle((size // 2, top, size // 2 + size, top + size), fill=tuple(colour.tolist()), outline='black')
+        pen.text((2 * size, top), text, fill='black', font=font)
+    drawn = np.pad(drawn, ((0, legend.height - drawn.shape[0]), (0, 0), (0, 0)), constant_values=255)
+    return np.concatenate([drawn, np.asarray(legend)], 1)
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), 'fonts/ttf/DejaVuSans.ttf')), size)
