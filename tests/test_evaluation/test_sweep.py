@@ -33,7 +33,8 @@ def world(request, tmp_path, monkeypatch):
         model.decode_head.mask_embed[-1].weight.data *= 30
     else:
         # Pixels fresh from initialisation are all alike but for a common direction.
-        model.decode_head.classifier.projection.weight.data *= 30
+        weight = model.decode_head.pixel_decoder.mask_feature.weight.data
+        weight -= weight.mean(1, keepdim=True)
         model.decode_head.classifier.projection.bias.data.zero_()
     cfg.test_dataloader.dataset.update(length=3, size=64)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -56,10 +57,10 @@ def test_equals_single_runs(world):
         settings = [
             Setting(mode, lam, gamma)
             for mode, lam in [('seg', 0.0), ('img', 0.0), ('full', 0.5), ('full', 0.9), ('unseen', 0.7)]
-            for gamma in (0.0, 0.0003, 0.001, 0.01, 0.3)
+            for gamma in (0.0, 0.0003, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3)
         ]
     else:
-        settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.0003, 0.001, 0.01, 0.3)]
+        settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.0003, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3)]
     sweep = Sweep(model, settings)
     for batch in batches:
         sweep.process(batch)
