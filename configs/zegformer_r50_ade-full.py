@@ -17,5 +17,6 @@ model = dict(
         ignore_index=_base_.ignore_index,
     ),
     fusion=dict(gamma=0.0),
+    test_cfg=dict(labels_only=True),
 )
 optim_wrapper = dict(type='OptimWrapper')

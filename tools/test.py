@@ -48,6 +48,8 @@ def main() -> None:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'{args.config}: --tta needs a tta_pipeline in the config')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        # It averages maps of scores.
+        cfg.model.test_cfg.labels_only = False
         cfg.tta_model.module = cfg.model
         cfg.model = ConfigDict(cfg.tta_model)
     # Where predictions are written decides no figure.

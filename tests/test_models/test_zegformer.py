@@ -144,6 +144,22 @@ def test_vocabulary_is_swapped_without_a_weight(cfg):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_labels_alone_are_the_same_labels(cfg):
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).eval()
+    opinions = 3 * torch.randn(1, 30, 12), 4 * torch.randn(1, 30, 16, 24), None
+    model.opinions = lambda inputs, metas: opinions
+    meta = dict(img_path='a.jpg', ori_shape=(50, 70), img_shape=(60, 84), padding_size=(0, 12, 0, 4))
+    found = []
+    for labels_only in (False, True):
+        model.test_cfg.labels_only = labels_only
+        (sample,) = model.predict(torch.zeros(1, 3, 64, 96), [SegDataSample(metainfo=meta)])
+        assert ('seg_logits' in sample) != labels_only
+        found.append(sample.pred_sem_seg.data)
+    assert found[0].shape == (1, 50, 70) and len(found[0].unique()) > 5
+    assert (found[0] == found[1]).float().mean() > 0.999
+
+
 def test_a_vocabulary_of_one_class(cfg):
     model = MODELS.build(cfg).eval()
     model.set_vocabulary(['car'])

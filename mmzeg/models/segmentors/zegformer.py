@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.structures import PixelData
 from torch import Tensor
 
+from mmzeg.models.segmentors.label_tiles import label_map
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
 from mmzeg.registry import MODELS
 
@@ -22,7 +24,8 @@ class ZegFormer(ZeroShotSegmentor):
         scorer (dict, optional): CLIP's opinion at test, e.g. ``mmzeg.CLIPCropScorer``; needed unless the fusion mode is
             ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.OpinionFusion``.
-        kwargs: What mmseg's ``EncoderDecoder`` takes.
+        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(labels_only=True)`` is for many classes: memory
+            that does not grow with them, and no ``seg_logits`` in the results.
     """
 
     def __init__(
@@ -52,6 +55,21 @@ class ZegFormer(ZeroShotSegmentor):
         seen = self.seen_mask(inputs.device)
         scores = self.fusion(class_logits, image_logits, seen)
         return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
+
+    def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
+        """mmseg's; with ``test_cfg.labels_only`` without ``seg_logits``, and without a map of all classes."""
+        if not self.test_cfg.get('labels_only') or self.test_cfg.mode != 'whole' or data_samples is None:
+            return super().predict(inputs, data_samples)
+        metas = [sample.metainfo for sample in data_samples]
+        class_logits, mask_logits, image_logits = self.opinions(inputs, metas)
+        seen = self.seen_mask(inputs.device)
+        scores = self.fusion(class_logits, image_logits, seen)
+        taken = self.fusion.gamma * seen.to(scores.dtype)
+        for image, score, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
+            size, valid = image.shape[-2:], valid_size(sample.metainfo, image)
+            labels = label_map(score, logits, size, valid, sample.metainfo['ori_shape'][:2], taken)
+            sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
+        return data_samples
 
     def _image_logits(self, inputs: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         images = self.denormalize(inputs)
