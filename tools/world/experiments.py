@@ -68,6 +68,8 @@ VARIANTS = (
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/world'), help='folder for everything')
+    names = [variant.name for variant in VARIANTS]
+    parser.add_argument('--variants', nargs='+', choices=names, default=names, help='the first is always among them')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='a training each')
     parser.add_argument('--iters', type=int, help="iterations of every training (default: the config's)")
     parser.add_argument('--jobs', type=int, default=2, help='trainings side by side, each with its share of the cores')
@@ -188,18 +190,19 @@ def scores(rows: list[dict]) -> list[str]:
 def main() -> None:
     args = parse_args()
     runs = Experiments(args.work_dir, args.iters, args.jobs)
-    choosing = [variant for variant in VARIANTS if variant.chosen_with is None]
-    trainings = [(variant, seed) for variant in VARIANTS for seed in (None, *args.seeds)]
+    variants = [variant for variant in VARIANTS if variant is MAIN or variant.name in args.variants]
+    choosing = [variant for variant in variants if variant.chosen_with is None]
+    trainings = [(variant, seed) for variant in variants for seed in (None, *args.seeds)]
     runs.side_by_side(
         runs.train, [(variant, seed) for variant, seed in trainings if seed is not None or variant in choosing]
     )
     settings = runs.side_by_side(runs.settings, [(variant,) for variant in choosing])
     by_name = {variant.name: found for variant, found in zip(choosing, settings, strict=True)}
-    chosen = {variant: by_name[variant.chosen_with or variant.name] for variant in VARIANTS}
-    calls = [(variant, seed, 'test', *grid(chosen[variant])) for variant in VARIANTS for seed in args.seeds]
+    chosen = {variant: by_name[variant.chosen_with or variant.name] for variant in variants}
+    calls = [(variant, seed, 'test', *grid(chosen[variant])) for variant in variants for seed in args.seeds]
     swept = dict(zip([call[:2] for call in calls], runs.side_by_side(runs.sweep, calls), strict=True))
     table = PrettyTable(['variant', 'mode', 'lambda', 'gamma', *SCORES], align='r')
-    for variant in VARIANTS:
+    for variant in variants:
         for mode, row in chosen[variant].items():
             for gamma in dict.fromkeys([0.0, row['gamma']]):
                 key = (mode, row['lam'], gamma)
@@ -208,7 +211,7 @@ def main() -> None:
                     for seed in args.seeds
                 ]
                 table.add_row([variant.name, mode, row['lam'], gamma, *scores(rows)])
-    segments = [variant for variant in VARIANTS if variant.modes != ('pixel',)]
+    segments = [variant for variant in variants if variant.modes != ('pixel',)]
     calls = [(variant, seed) for variant in segments for seed in args.seeds]
     found = dict(zip(calls, runs.side_by_side(runs.diagnose, calls), strict=True))
     for variant in segments:
