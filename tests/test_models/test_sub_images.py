@@ -1,13 +1,14 @@
-"""Sub-images are RoIAlign's, and what is the same goes through CLIP once."""
+"""Sub-images and CLIP's opinion are those of the plain way, and what is the same goes through CLIP once."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.ops import roi_align
+from plain_reference import PlainScorer, sub_images
 
 from mmzeg.models import CLIPCropScorer
 from mmzeg.models.scorers.sub_images import cut_sub_images, mask_boxes
+from mmzeg.vocabulary import Vocabulary
 
 CLIP = dict(
     type='mmzeg.CLIP',
@@ -17,7 +18,7 @@ CLIP = dict(
 
 @pytest.mark.parametrize('style', ['crop', 'cropmask'])
 @pytest.mark.parametrize('size', [(16, 16), (24, 40)])
-def test_as_roi_align(style, size):
+def test_as_the_plain_way_cuts(style, size):
     """Boxes inside, at every edge, larger and smaller than the output, of one line, and of an empty mask."""
     image = torch.randn(3, 60, 90, generator=torch.Generator().manual_seed(0))
     boxes = [
@@ -39,9 +40,7 @@ def test_as_roi_align(style, size):
     inside = masks > 0.5
     found = mask_boxes(inside).float()
     assert found[:2].tolist() == [list(boxes[0]), list(boxes[1])] and found[-2:].tolist() == [[0, 0, 90, 60]] * 2
-    source = image * inside[:, None] if style == 'cropmask' else image.expand(len(masks), -1, -1, -1)
-    index = torch.arange(len(masks)).float()[:, None]
-    wanted = roi_align(source, torch.cat([index, found], 1), size, aligned=True)
+    wanted = sub_images(image, inside, size, style)
     # On noise a sample's position, rounded another way, is worth this much.
     torch.testing.assert_close(cut_sub_images(image, masks, size, style), wanted, atol=1e-4, rtol=0)
 
@@ -61,3 +60,23 @@ def test_empty_masks_go_through_clip_once(tmp_path, monkeypatch, style, empty):
     monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: shown.append(len(images)) or encode(images))
     torch.testing.assert_close(scorer.embed(image, masks, (64, 96)), alone)
     assert sum(shown) == 5 - max(0, len(empty) - 1)
+
+
+@pytest.mark.parametrize('style', ['crop', 'cropmask'])
+def test_opinion_of_the_plain_way(tmp_path, monkeypatch, style):
+    """Blobs and leaking noise, line, vanishing and empty masks, on a padded picture."""
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.interpolate(255 * torch.rand(1, 3, 16, 24, generator=generator), size=(128, 192))[0]
+    masks = torch.randn(12, 32, 48, generator=generator) - 5
+    for query in range(6):
+        masks[query, 3 * query : 5 * query + 6, 4 * query : 5 * query + 9] += 8
+    masks[6] += 6
+    masks[7, 20, 10:40], masks[8, 5, 5], masks[9:] = 3.0, 0.5, -2.0
+    vocabulary = Vocabulary(['sky', 'road', 'car', 'tree, bush'])
+    scorer = CLIPCropScorer(CLIP, 'single', style=style)
+    found = scorer(image, masks, vocabulary, (120, 190))
+    wanted = PlainScorer(scorer)(image, masks, vocabulary, (120, 190))
+    assert len(wanted[:9].unique(dim=0)) == 9 and torch.equal(found[9:], found[9].expand(3, -1))
+    # Logits are CLIP's scale, 100, x cosine.
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)

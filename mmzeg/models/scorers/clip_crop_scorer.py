@@ -10,6 +10,9 @@ from mmzeg.models.scorers.sub_images import STYLES, cut_sub_images, mask_probabi
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
 
+# Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache; enough to fill a GPU.
+CPU_CHUNK, GPU_CHUNK = 4, 32
+
 
 @MODELS.register_module()
 class CLIPCropScorer:
@@ -21,7 +24,8 @@ class CLIPCropScorer:
         style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
             ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
         grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
-        chunk (int): Sub-images a pass through CLIP; bounds memory. Defaults to 32.
+        chunk (int, optional): Masks brought up, cut and passed through CLIP at once; bounds memory. None: what fits the
+            caches of a CPU, or fills a GPU.
     """
 
     def __init__(
@@ -30,14 +34,14 @@ class CLIPCropScorer:
         prompts: str | Sequence[str] = 'imagenet_select_clip',
         style: str | Sequence[str] = 'cropmask',
         grow: int = 0,
-        chunk: int = 32,
+        chunk: int | None = None,
     ) -> None:
         styles = [style] if isinstance(style, str) else list(style)
         strangers = [name for name in styles if name not in STYLES]
         if strangers or not styles:
             wrong = repr(strangers[0]) if strangers else 'list of none'
             raise ValueError(f'sub-image style {wrong} is unknown: use one or more of {", ".join(STYLES)}')
-        if chunk < 1:
+        if chunk is not None and chunk < 1:
             raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
         if grow < 0:
             raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
@@ -73,24 +77,22 @@ class CLIPCropScorer:
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """(S, Q, d) image embeddings of the sub-images of S styles, not normalised; arguments as in ``__call__``."""
         image = self.normalize(image, valid_size)
-        masks = mask_probabilities(mask_logits, image.shape[-2:])
-        if self.grow:
-            masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
-        # All empty masks have one and the same sub-image.
-        empty = ~(masks > 0.5).flatten(1).any(1)
+        # All empty masks have one and the same sub-image: it goes through CLIP once.
+        empty = mask_logits.flatten(1).amax(1) <= 0
         first = empty & (empty.cumsum(0) == 1)
         shown = ~empty | first
         place = shown.cumsum(0) - 1
         place = torch.where(empty, place[first.int().argmax()], place)
-        parts = masks[shown].split(self.chunk)
-        return torch.stack(
-            [
-                torch.cat(
-                    [self.clip.encode_image(cut_sub_images(image, part, self.clip.image_size, style)) for part in parts]
-                )[place]
-                for style in self.styles
-            ]
-        )
+        chunk = self.chunk or (CPU_CHUNK if image.device.type == 'cpu' else GPU_CHUNK)
+        found = torch.cat([self._embed(image, part) for part in mask_logits[shown].split(chunk)], 1)
+        return found[:, place]
+
+    def _embed(self, image: Tensor, mask_logits: Tensor) -> Tensor:
+        masks = mask_probabilities(mask_logits, image.shape[-2:])
+        if self.grow:
+            masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
+        size = self.clip.image_size
+        return torch.stack([self.clip.encode_image(cut_sub_images(image, masks, size, style)) for style in self.styles])
 
     def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """Give a (3, H, W) image in 0..255 CLIP's mean and deviation; the padding becomes zero afterwards."""
