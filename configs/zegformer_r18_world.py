@@ -68,4 +68,6 @@ model = dict(
     # Chosen by tools/world/experiments.py on seen classes that were held out from training.
     fusion=dict(lam=0.9, gamma=0.0),
 )
+# Naming takes off at some moment or other; of four seeds one had not by the end.
+randomness = dict(seed=0)
 default_hooks = dict(checkpoint=dict(interval=200))
