@@ -139,7 +139,7 @@ def test_pages_are_in_the_menu():
 def test_site_builds_without_a_warning(tmp_path):
     config = ROOT / 'docs/mkdocs.yml'
     run(
-        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-q', '-f', str(config), '-d', str(tmp_path / 'site')],
+        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', str(config), '-d', str(tmp_path / 'site')],
         ROOT,
     )
     page = (tmp_path / 'site/api/index.html').read_text()
