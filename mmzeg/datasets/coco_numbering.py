@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from mmseg.datasets import COCOStuffDataset
 
 CLASSES = COCOStuffDataset.METAINFO['classes']
-# Raw stuffthingmaps hold id - 1 up to 181, with gaps; so do SPNet's and ZS3Net's copies of them.
+# Raw stuffthingmaps hold id - 1 up to 181, with gaps.
 RAW = range(len(CLASSES), 182)
 # Fewer images may lack a class, or hold more of a rare one, by chance.
 ENOUGH = 1000
