@@ -1,13 +1,13 @@
 """Label maps without the semantic map: rows by rows, for vocabularies whose map would not fit into memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Numbers that the classes of a tile may take, 64 MB of them.
-TILE = 1 << 24
+# Numbers that the classes, or the masks, of a tile may take: 16 MB of them, which caches hold.
+TILE = 1 << 22
 
 
 def label_map(
@@ -20,30 +20,44 @@ def label_map(
 ) -> Tensor:
     """Class indices (H, W) of one picture, as the argmax of its whole semantic map would be.
 
-    Memory is bounded by ``TILE`` and Q masks of a few rows; time is linear in classes.
+    Memory is bounded by ``TILE``; time is linear in classes.
 
     Args:
         scores (Tensor): (Q, C).
+        mask_logits, size, valid, original: As of ``mask_rows``.
+        taken (Tensor): (C,) what calibration takes off each class.
+    """
+    tiles = mask_rows(mask_logits, size, valid, original, scores.shape[1])
+    return torch.cat([torch.addmm(-taken, masks.flatten(1).t(), scores).argmax(1) for masks in tiles]).view(*original)
+
+
+def mask_rows(
+    mask_logits: Tensor, size: Sequence[int], valid: Sequence[int], original: Sequence[int], num_classes: int
+) -> Iterator[Tensor]:
+    """Masks (Q, n, W) in 0..1 at a picture's own size, some rows at a time, from the first row to the last.
+
+    The semantic map is resized as its masks are: r(c) = sum over q of score(q, c) x mask(q) at every pixel, and
+    resizing is linear, so that it may stand before the sum, where it is of Q maps and not of C.
+
+    Args:
         mask_logits (Tensor): (Q, h, w).
         size (Sequence[int]): Height and width of the padded input.
         valid (Sequence[int]): Of the picture inside it.
-        original (Sequence[int]): Of the label map: H, W.
-        taken (Tensor): (C,) what calibration takes off each class.
+        original (Sequence[int]): Of the picture itself: H, W.
+        num_classes (int): C, which with Q decides how many rows a tile has.
     """
     height, width = original
-    step = max(1, TILE // (scores.shape[1] * max(width, size[1])))
-    rows = Rows(mask_logits.shape[1], size[0]), Rows(valid[0], height)
-    found = []
+    step = max(1, TILE // (max(num_classes, len(mask_logits)) * max(width, size[1])))
+    to_size, to_original = (
+        Rows(before, after, mask_logits.dtype)
+        for before, after in ((mask_logits.shape[1], size[0]), (valid[0], height))
+    )
     for first in range(0, height, step):
-        wanted = torch.arange(first, min(first + step, height), device=scores.device)
-        # The rows of the padded input that these are made of, and the mask logits' rows that those are made of.
-        needed = rows[1].span(wanted)
-        logits = rows[0].take(mask_logits, needed)
-        masks = _widen(logits, size[1]).sigmoid()
-        part = torch.einsum('qc,qhw->chw', scores, masks)[..., : valid[1]]
-        part = _widen(rows[1].take(part, wanted, needed[0]), width)
-        found.append((part - taken[:, None, None]).argmax(0))
-    return torch.cat(found)
+        wanted = torch.arange(first, min(first + step, height), device=mask_logits.device)
+        # The rows of the padded input that these are made of.
+        needed = to_original.span(wanted)
+        masks = _widen(to_size.take(mask_logits, needed), size[1]).sigmoid()
+        yield _widen(to_original.take(masks[..., : valid[1]], wanted, needed[0]), width)
 
 
 class Rows:
@@ -51,13 +65,14 @@ class Rows:
 
     Args:
         before, after (int): Rows of the whole map.
+        dtype (torch.dtype): Of the map, in which ``F.interpolate`` reckons positions.
     """
 
-    def __init__(self, before: int, after: int) -> None:
-        self.before, self.after = before, after
+    def __init__(self, before: int, after: int, dtype: torch.dtype) -> None:
+        self.before, self.after, self.dtype = before, after, dtype
 
     def _source(self, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        position = ((wanted.float() + 0.5) * (self.before / self.after) - 0.5).clamp(min=0)
+        position = ((wanted.to(self.dtype) + 0.5) * (self.before / self.after) - 0.5).clamp(min=0)
         low = position.long().clamp(max=self.before - 1)
         return low, (low + 1).clamp(max=self.before - 1), position - low
 
@@ -69,8 +84,7 @@ class Rows:
     def take(self, maps: Tensor, wanted: Tensor, offset: Tensor | int = 0) -> Tensor:
         """Rows ``wanted`` of the resized maps (C, n, W), of maps (C, h, W) whose first row is number ``offset``."""
         low, high, share = self._source(wanted)
-        share = share[:, None]
-        return (1 - share) * maps[:, low - offset] + share * maps[:, high - offset]
+        return torch.lerp(maps[:, low - offset], maps[:, high - offset], share[:, None])
 
 
 def _widen(maps: Tensor, width: int) -> Tensor:
