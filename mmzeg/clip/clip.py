@@ -117,17 +117,20 @@ class CLIP:
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(N, d) float32 embeddings, not normalised, of (N, 3, h, w) images that have CLIP's mean and deviation."""
-        dtype = self._dtype(images.device)
-        with _exact(images.device):
-            network = self._on(images.device, dtype)
-            return network.encode_image(images.to(dtype), normalize=False).float()
+        with self.on(images.device) as network:
+            return network.encode_image(images.to(self._dtype(images.device)), normalize=False).float()
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[nn.Module]:
+        """The open_clip model on a device, in this CLIP's precision; inside, neither gradients nor autocast."""
+        with _exact(device):
+            yield self._on(device, self._dtype(device))
 
     def encode_text(self, texts: Sequence[str], device: str | torch.device = 'cpu') -> Tensor:
         """(N, d) float32 embeddings, not normalised, of N texts."""
         device = torch.device(device)
         tokens = _tokenizer(self.model, self.context_length)(list(texts))
-        with _exact(device):
-            network = self._on(device, self._dtype(device))
+        with self.on(device) as network:
             parts = [network.encode_text(part.to(device), normalize=False) for part in tokens.split(TEXTS_AT_ONCE)]
             return torch.cat(parts).float()
 

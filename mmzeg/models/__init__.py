@@ -2,16 +2,20 @@ from .assigners import HungarianAssigner
 from .classifiers import CLIPTextClassifier
 from .fusion import OpinionFusion
 from .heads import PerPixelHead, ZegFormerHead
-from .scorers import CLIPCropScorer
+from .scorers import CLIPCropScorer, CLIPDensePoolScorer, CLIPMaskScorer, GuaranteedPruning, ThresholdPruning
 from .segmentors import PerPixelSegmentor, ZegFormer
 
 __all__ = [
     'CLIPCropScorer',
+    'CLIPDensePoolScorer',
+    'CLIPMaskScorer',
     'CLIPTextClassifier',
+    'GuaranteedPruning',
     'HungarianAssigner',
     'OpinionFusion',
     'PerPixelHead',
     'PerPixelSegmentor',
+    'ThresholdPruning',
     'ZegFormer',
     'ZegFormerHead',
 ]

@@ -1,5 +1,7 @@
 """Two opinions on every segment become one score, and calibration (paper section 3.4, equations 4 to 6)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -55,6 +57,20 @@ class OpinionFusion:
         if self.mode == 'unseen' or not seen.any():
             return as_unseen
         seen_mean = q[..., seen].mean(-1, keepdim=True)
+        return torch.where(seen, p**self.lam * seen_mean ** (1 - self.lam), as_unseen)
+
+    def bound(self, segment_logits: Tensor, max_logit: float, seen: Tensor) -> Tensor:
+        """(..., Q, C): what no score can exceed, whatever the scorer's logits, none of which is above ``max_logit``."""
+        p, no_object = segment_logits.softmax(-1)[..., :-1], segment_logits[..., -1:]
+        one = torch.sigmoid(max_logit - no_object)
+        if self.mode == 'seg':
+            return p
+        if self.mode == 'img':
+            return one.expand_as(p)
+        as_unseen = p ** (1 - self.lam) * one**self.lam
+        if self.mode == 'unseen' or not seen.any():
+            return as_unseen
+        seen_mean = torch.sigmoid(max_logit + math.log(len(seen)) - no_object) / seen.sum()
         return torch.where(seen, p**self.lam * seen_mean ** (1 - self.lam), as_unseen)
 
     def calibrate(self, semantic_map: Tensor, seen: Tensor) -> Tensor:

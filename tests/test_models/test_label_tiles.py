@@ -4,7 +4,7 @@ import pytest
 import torch
 from plain_reference import semantic_map
 
-from mmzeg.models.segmentors import label_tiles
+from mmzeg.models import label_tiles
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])

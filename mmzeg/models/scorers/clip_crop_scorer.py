@@ -1,31 +1,30 @@
 """CLIP's opinion of every segment, from one sub-image a query (reference "Sub-images for CLIP")."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.sub_images import STYLES, cut_sub_images, mask_probabilities
 from mmzeg.registry import MODELS
-from mmzeg.vocabulary import Vocabulary
 
 # Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache; enough to fill a GPU.
 CPU_CHUNK, GPU_CHUNK = 4, 32
 
 
 @MODELS.register_module()
-class CLIPCropScorer:
-    """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows. No trained weight is here.
+class CLIPCropScorer(CLIPScorer):
+    """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows.
 
     Args:
-        clip (dict): ``mmzeg.CLIP``; equal configs share one model.
-        prompts (str | list[str]): Prompt set, or templates, of CLIP's class names.
+        clip, prompts, pruning: See ``CLIPScorer``.
         style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
             ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
         grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
-        chunk (int, optional): Masks brought up, cut and passed through CLIP at once; bounds memory. None: what fits the
-            caches of a CPU, or fills a GPU.
+        chunk (int, optional): Masks brought up, cut and passed through CLIP at once, of one image or several; bounds
+            memory. None: what fits the caches of a CPU, or fills a GPU.
     """
 
     def __init__(
@@ -35,6 +34,7 @@ class CLIPCropScorer:
         style: str | Sequence[str] = 'cropmask',
         grow: int = 0,
         chunk: int | None = None,
+        pruning: dict | None = None,
     ) -> None:
         styles = [style] if isinstance(style, str) else list(style)
         strangers = [name for name in styles if name not in STYLES]
@@ -45,59 +45,57 @@ class CLIPCropScorer:
             raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
         if grow < 0:
             raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
-        self.clip = MODELS.build(clip)
-        self.prompts, self.styles, self.grow, self.chunk = prompts, styles, grow, chunk
+        super().__init__(clip, prompts, pruning)
+        self.styles, self.grow, self.chunk = styles, grow, chunk
 
-    def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
-        """Have text embeddings and CLIP's weights at hand before the first image; errors as in ``mmzeg.CLIP``."""
-        self.clip.fetch()
-        self.clip.text_embeddings(vocabulary.names, self.prompts, device=device)
+    def embed_batch(
+        self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
+    ) -> list[Tensor]:
+        """(S, Q, d) embeddings of the sub-images of S styles, for every image; sub-images of several share chunks."""
+        images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
+        places, shown = zip(*(_distinct(masks) for masks in mask_logits), strict=True)
+        size = self.chunk or (CPU_CHUNK if images[0].device.type == 'cpu' else GPU_CHUNK)
+        found = torch.cat([self._embed(images, chunk) for chunk in _chunks(shown, size)], 1)
+        parts = found.split([len(masks) for masks in shown], 1)
+        return [part[:, place] for part, place in zip(parts, places, strict=True)]
 
-    @torch.no_grad()
-    def __call__(
-        self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid_size: tuple[int, int]
-    ) -> Tensor:
-        """Logits of every segment of one image.
-
-        Args:
-            image (Tensor): (3, H, W) RGB in 0..255, padded.
-            mask_logits (Tensor): (Q, h, w), any resolution.
-            vocabulary (Vocabulary): C classes.
-            valid_size (tuple[int, int]): Height and width of the image within the padding.
-
-        Returns:
-            Tensor: (Q, C) = CLIP's scale x cosine (+ its bias, if it has one).
-        """
-        embeddings = F.normalize(self.embed(image, mask_logits, valid_size), dim=-1)
-        embeddings = F.normalize(embeddings.mean(0), dim=-1)
-        device = embeddings.device
-        text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
-        return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
-
-    def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
-        """(S, Q, d) image embeddings of the sub-images of S styles, not normalised; arguments as in ``__call__``."""
-        image = self.normalize(image, valid_size)
-        # All empty masks have one and the same sub-image: it goes through CLIP once.
-        empty = mask_logits.flatten(1).amax(1) <= 0
-        first = empty & (empty.cumsum(0) == 1)
-        shown = ~empty | first
-        place = shown.cumsum(0) - 1
-        place = torch.where(empty, place[first.int().argmax()], place)
-        chunk = self.chunk or (CPU_CHUNK if image.device.type == 'cpu' else GPU_CHUNK)
-        found = torch.cat([self._embed(image, part) for part in mask_logits[shown].split(chunk)], 1)
-        return found[:, place]
-
-    def _embed(self, image: Tensor, mask_logits: Tensor) -> Tensor:
-        masks = mask_probabilities(mask_logits, image.shape[-2:])
-        if self.grow:
-            masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
+    def _embed(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]]) -> Tensor:
+        parts = []
+        for index, mask_logits in chunk:
+            masks = mask_probabilities(mask_logits, images[index].shape[-2:])
+            if self.grow:
+                masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
+            parts.append((images[index], masks))
         size = self.clip.image_size
-        return torch.stack([self.clip.encode_image(cut_sub_images(image, masks, size, style)) for style in self.styles])
+        return torch.stack(
+            [
+                self.clip.encode_image(torch.cat([cut_sub_images(image, masks, size, style) for image, masks in parts]))
+                for style in self.styles
+            ]
+        )
 
-    def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
-        """Give a (3, H, W) image in 0..255 CLIP's mean and deviation; the padding becomes zero afterwards."""
-        mean = 255 * image.new_tensor(self.clip.image_mean)[:, None, None]
-        std = 255 * image.new_tensor(self.clip.image_std)[:, None, None]
-        height, width = valid_size
-        valid = ((image[:, :height, :width] - mean) / std).float()
-        return F.pad(valid, (0, image.shape[2] - width, 0, image.shape[1] - height))
+
+def _distinct(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of all empty masks the first one alone, as they have one and the same sub-image; and each query's place."""
+    empty = mask_logits.flatten(1).amax(1) <= 0
+    first = empty & (empty.cumsum(0) == 1)
+    shown = ~empty | first
+    place = shown.cumsum(0) - 1
+    if empty.any():
+        place = torch.where(empty, place[first.int().argmax()], place)
+    return place, mask_logits[shown]
+
+
+def _chunks(mask_logits: Sequence[Tensor], size: int) -> Iterator[list[tuple[int, Tensor]]]:
+    """``size`` masks at a time, in order: parts of one image's or several, with the image's number."""
+    chunk, free = [], size
+    for index, masks in enumerate(mask_logits):
+        while len(masks):
+            part, masks = masks[:free], masks[free:]
+            chunk.append((index, part))
+            free -= len(part)
+            if not free:
+                yield chunk
+                chunk, free = [], size
+    if chunk:
+        yield chunk

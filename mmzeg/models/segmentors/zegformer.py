@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmzeg.models.segmentors.label_tiles import label_map
+from mmzeg.models.label_tiles import label_map
+from mmzeg.models.scorers.pruning import GuaranteedPruning, Picture
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
 from mmzeg.registry import MODELS
 
@@ -42,12 +43,18 @@ class ZegFormer(ZeroShotSegmentor):
         self.scorer = None if scorer is None else MODELS.build(scorer)
         if self.fusion.needs_scorer and self.scorer is None:
             raise ValueError(f"fusion mode {self.fusion.mode!r} needs CLIP's opinion: set model.scorer, or mode='seg'")
+        if isinstance(getattr(self.scorer, 'pruning', None), GuaranteedPruning) and self.test_cfg.mode != 'whole':
+            raise ValueError(
+                "GuaranteedPruning holds for whole pictures: set model.test_cfg.mode='whole', or ThresholdPruning"
+            )
 
     def opinions(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP's logits (B, Q, C) where fusion needs them."""
         class_logits, mask_logits = (layers[-1] for layers in self.decode_head(self.extract_feat(inputs)))
-        image_logits = self._image_logits(inputs, mask_logits, batch_img_metas) if self.fusion.needs_scorer else None
-        return class_logits.float(), mask_logits.float(), image_logits
+        class_logits, mask_logits = class_logits.float(), mask_logits.float()
+        if not self.fusion.needs_scorer:
+            return class_logits, mask_logits, None
+        return class_logits, mask_logits, self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
@@ -71,14 +78,41 @@ class ZegFormer(ZeroShotSegmentor):
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
 
-    def _image_logits(self, inputs: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+    def _image_logits(
+        self, inputs: Tensor, class_logits: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]
+    ) -> Tensor:
         images = self.denormalize(inputs)
-        return torch.stack(
-            [
-                self.scorer(image, masks, self.vocabulary, valid_size(meta, image))
-                for image, masks, meta in zip(images, mask_logits, batch_img_metas, strict=True)
-            ]
-        )
+        valid = [valid_size(meta, image) for image, meta in zip(images, batch_img_metas, strict=True)]
+        pruning = getattr(self.scorer, 'pruning', None)
+        if pruning is None:
+            return torch.stack(self._ask(images, mask_logits, valid))
+
+        def ask(queries: list[Tensor]) -> list[Tensor]:
+            found = [class_logits.new_empty(0, class_logits.shape[-1] - 1)] * len(queries)
+            some = [index for index, which in enumerate(queries) if len(which)]
+            if some:
+                masks = [mask_logits[index, queries[index]] for index in some]
+                answers = self._ask([images[index] for index in some], masks, [valid[index] for index in some])
+                for index, answer in zip(some, answers, strict=True):
+                    found[index] = answer
+            return found
+
+        size = inputs.shape[-2:]
+        pictures = [
+            Picture(c, m, size, v, meta['ori_shape'][:2])
+            for c, m, v, meta in zip(class_logits, mask_logits, valid, batch_img_metas, strict=True)
+        ]
+        pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit)
+        return torch.stack([picture.image_logits for picture in pictures])
+
+    def _ask(self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid: list[tuple]) -> list[Tensor]:
+        """Logits of the scorer for every image; one that has no ``batch`` sees them one by one."""
+        if hasattr(self.scorer, 'batch'):
+            return self.scorer.batch(images, mask_logits, self.vocabulary, valid)
+        return [
+            self.scorer(image, masks, self.vocabulary, size)
+            for image, masks, size in zip(images, mask_logits, valid, strict=True)
+        ]
 
     def denormalize(self, inputs: Tensor) -> Tensor:
         """Bring network inputs (B, 3, H, W) back to RGB in 0..255."""

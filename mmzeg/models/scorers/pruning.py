@@ -1,0 +1,138 @@
+"""Which segments CLIP need not be asked about."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.label_tiles import mask_rows
+from mmzeg.registry import MODELS
+
+# Sums of float32 in another order differ by less.
+MARGIN = 1e-5
+# Asked about at once, between two looks at what is decided.
+STEP = 8
+
+
+@dataclass
+class Picture:
+    """The segments of a picture, and what CLIP has said of them so far.
+
+    Args:
+        class_logits (Tensor): (Q, C + 1).
+        mask_logits (Tensor): (Q, h, w).
+        size, valid, original (Sequence[int]): Height and width of the padded input, of the picture in it, and of the
+            picture itself.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    size: Sequence[int]
+    valid: Sequence[int]
+    original: Sequence[int]
+    image_logits: Tensor = field(init=False)
+    asked: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Of whom CLIP is not asked, the opinion is that it shows nothing: a score of 0.
+        self.image_logits = torch.full_like(self.class_logits[:, :-1], -torch.inf)
+        self.asked = torch.zeros_like(self.class_logits[:, 0], dtype=torch.bool)
+
+    def hear(self, queries: Tensor, logits: Tensor) -> None:
+        """Take CLIP's logits (n, C) of some queries."""
+        self.image_logits[queries], self.asked[queries] = logits, True
+
+
+# Queries of every picture, and CLIP's logits of them.
+Ask = Callable[[list[Tensor]], list[Tensor]]
+
+
+@MODELS.register_module()
+class GuaranteedPruning:
+    """Asks until no answer could change the label of any pixel: labels are those of asking about every segment.
+
+    A segment's score is bounded by its own opinion (``OpinionFusion.bound``); a pixel is decided where its best class
+    stays ahead of every other one even if all that were not asked about scored their bounds. Scores of the semantic map
+    are lower than those of asking about all. Holds for pictures that are tested as a whole.
+    """
+
+    def __call__(
+        self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
+    ) -> None:
+        """Ask about what matters; the pictures hear the answers."""
+        bounds = [fusion.bound(picture.class_logits, max_logit, seen) for picture in pictures]
+        wanted = [_loudest(b.amax(1), picture.mask_logits, 1.0) for picture, b in zip(pictures, bounds, strict=True)]
+        while any(len(queries) for queries in wanted):
+            for picture, queries, logits in zip(pictures, wanted, ask(wanted), strict=True):
+                picture.hear(queries, logits)
+            wanted = [self._open(picture, b, fusion, seen) for picture, b in zip(pictures, bounds, strict=True)]
+
+    @staticmethod
+    def _open(picture: Picture, bound: Tensor, fusion: OpinionFusion, seen: Tensor) -> Tensor:
+        """The queries that could do most at the pixels that are not decided; none if all are."""
+        low = fusion(picture.class_logits, picture.image_logits, seen)
+        high = torch.where(picture.asked[:, None], low, bound)
+        taken = fusion.gamma * seen.to(low.dtype)
+        influence = torch.zeros_like(low[:, 0])
+        for masks in mask_rows(picture.mask_logits, picture.size, picture.valid, picture.original, low.shape[1]):
+            masks = masks.flatten(1)
+            best, winner = torch.addmm(-taken, masks.t(), low).max(1)
+            others = torch.addmm(-taken, masks.t(), high).scatter_(1, winner[:, None], -torch.inf).amax(1)
+            influence += masks[:, others + MARGIN >= best].sum(1)
+        influence = influence * high.amax(1) * ~picture.asked
+        return influence.argsort(descending=True)[: min(STEP, int((influence > 0).sum()))]
+
+
+@MODELS.register_module()
+class ThresholdPruning:
+    """Asks once about segments that may be heard, and lets near-duplicates share an answer.
+
+    A segment's voice at a pixel is its mask there times the probability that it is an object.
+
+    Args:
+        threshold (float): Asked about are segments whose voice is at some pixel at least this share of the loudest
+            one. 0 asks about all, 1 about those that are loudest somewhere.
+        duplicate_iou (float): A mask with at least this IoU with that of a likelier object shares its answer. Above 1
+            there are no duplicates.
+    """
+
+    def __init__(self, threshold: float = 0.9, duplicate_iou: float = 0.9) -> None:
+        if not 0 <= threshold <= 1:
+            raise ValueError(f'pruning threshold must lie in [0, 1], got {threshold}')
+        if duplicate_iou <= 0:
+            raise ValueError(f'pruning duplicate_iou must be above 0, got {duplicate_iou}')
+        self.threshold, self.duplicate_iou = threshold, duplicate_iou
+
+    def __call__(
+        self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
+    ) -> None:
+        """Ask about what may be heard; the pictures hear the answers."""
+        speakers = [self._speakers(picture) for picture in pictures]
+        wanted = [speaker[speaker >= 0].unique() for speaker in speakers]
+        for picture, speaker, queries, logits in zip(pictures, speakers, wanted, ask(wanted), strict=True):
+            heard = speaker >= 0
+            picture.hear(heard.nonzero()[:, 0], logits[torch.searchsorted(queries, speaker[heard])])
+
+    def _speakers(self, picture: Picture) -> Tensor:
+        """(Q,) whose answer each query takes, -1 for none."""
+        is_object = 1 - picture.class_logits.softmax(-1)[:, -1]
+        chosen = _loudest(is_object, picture.mask_logits, self.threshold)
+        chosen = chosen[is_object[chosen].argsort(descending=True)]
+        masks = (picture.mask_logits[chosen] > 0).flatten(1).float()
+        common, area = masks @ masks.t(), masks.sum(1)
+        alike = (common / (area[:, None] + area - common).clamp(min=1) >= self.duplicate_iou).tolist()
+        places: list[int] = []
+        for place, row in enumerate(alike):
+            places.append(next((other for other in range(place) if row[other] and places[other] == other), place))
+        speakers = torch.full_like(is_object, -1, dtype=torch.long)
+        speakers[chosen] = chosen[torch.tensor(places, dtype=torch.long, device=chosen.device)]
+        return speakers
+
+
+def _loudest(voices: Tensor, mask_logits: Tensor, share: float) -> Tensor:
+    """Queries that have at some pixel of the masks at least this share of the loudest voice there; ascending."""
+    heard = voices[:, None, None] * mask_logits.sigmoid()
+    return (heard >= share * heard.amax(0)).flatten(1).any(1).nonzero()[:, 0]
+

@@ -1,0 +1,99 @@
+"""Pruning: what is left out cannot change a label, or is what the threshold says."""
+
+import pytest
+import torch
+
+from mmzeg.models import GuaranteedPruning, OpinionFusion, ThresholdPruning
+from mmzeg.models.label_tiles import label_map
+from mmzeg.models.scorers.pruning import Picture
+
+SEEN = torch.tensor([True] * 6 + [False] * 3)
+MAX_LOGIT = 10.0
+
+
+def picture(seed=0, sharpness=25.0):
+    """Thirty queries of which most are no object; a mask is a rectangle, so that many lie over one another."""
+    generator = torch.Generator().manual_seed(seed)
+    class_logits = torch.randn(30, 10, generator=generator) * 3
+    class_logits[torch.rand(30, generator=generator) < 0.7, -1] += sharpness
+    masks = torch.full((30, 20, 28), -6.0)
+    for mask in masks:
+        y, x = (int(torch.randint(0, side - 6, (), generator=generator)) for side in (20, 28))
+        mask[y : y + 12, x : x + 14] = 6.0
+    masks[29] = masks[28]
+    return Picture(class_logits, masks, (80, 112), (75, 110), (90, 132))
+
+
+class Clip:
+    """Says what it was made to say, and counts how often it was asked."""
+
+    def __init__(self, count, seed=0):
+        logits = torch.randn(count, 30, 9, generator=torch.Generator().manual_seed(seed)) * 4
+        self.logits, self.asked = logits.clamp(-MAX_LOGIT, MAX_LOGIT), 0
+
+    def __call__(self, queries):
+        self.asked += sum(map(len, queries))
+        return [logits[which] for logits, which in zip(self.logits, queries, strict=True)]
+
+
+def labels(found, fusion, image_logits):
+    scores = fusion(found.class_logits, image_logits, SEEN)
+    return label_map(scores, found.mask_logits, found.size, found.valid, found.original, fusion.gamma * SEEN.float())
+
+
+@pytest.mark.parametrize('mode', ['full', 'img', 'unseen'])
+@pytest.mark.parametrize('lam', [0.3, 0.5, 0.9, 1.0])
+def test_guaranteed_labels_are_those_of_asking_about_all(mode, lam):
+    fusion = OpinionFusion(mode, lam, gamma=0.05)
+    pictures, clip = [picture(seed) for seed in range(6)], Clip(6)
+    GuaranteedPruning()(clip, pictures, fusion, SEEN, MAX_LOGIT)
+    for found, logits in zip(pictures, clip.logits, strict=True):
+        assert torch.equal(labels(found, fusion, found.image_logits), labels(found, fusion, logits))
+    # Nothing can be left out where the head has no say.
+    assert clip.asked < 6 * 30 * 0.7 or lam == 1.0
+
+
+def test_a_bound_is_a_bound_and_is_reached():
+    class_logits = picture().class_logits
+    for mode in ('img', 'unseen', 'full'):
+        fusion = OpinionFusion(mode, 0.6)
+        bound = fusion.bound(class_logits, MAX_LOGIT, SEEN)
+        for seed in range(20):
+            assert (fusion(class_logits, Clip(1, seed).logits[0], SEEN) <= bound + 1e-6).all()
+        surest = torch.full((30, 9), -60.0)
+        surest[:, 8] = MAX_LOGIT
+        torch.testing.assert_close(fusion(class_logits, surest, SEEN)[:, 8], bound[:, 8])
+
+
+def test_without_the_bound_labels_would_differ():
+    """The test above can fail: leaving out all but the loudest changes labels."""
+    fusion, found, clip = OpinionFusion('full', 0.9, 0.05), picture(), Clip(1)
+    ThresholdPruning(1.0)(clip, [found], fusion, SEEN, MAX_LOGIT)
+    assert not torch.equal(labels(found, fusion, found.image_logits), labels(found, fusion, clip.logits[0]))
+
+
+def test_threshold_asks_less_the_higher_it_is():
+    fusion, asked = OpinionFusion('full', 0.9), []
+    for threshold in (0.0, 0.5, 0.9, 1.0):
+        clip = Clip(1)
+        found = picture()
+        ThresholdPruning(threshold, duplicate_iou=1.1)(clip, [found], fusion, SEEN, MAX_LOGIT)
+        asked.append(clip.asked)
+        assert torch.equal(found.image_logits[found.asked], clip.logits[0][found.asked])
+        assert (found.image_logits[~found.asked] == -torch.inf).all()
+    assert asked[0] == 30 and asked == sorted(asked, reverse=True) and asked[-1] < asked[1] < 30
+
+
+def test_duplicates_share_the_answer_of_the_likelier_object():
+    found, clip = picture(), Clip(1)
+    ThresholdPruning(0.0, duplicate_iou=1.0)(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
+    likelier = 28 if found.class_logits[28].softmax(-1)[-1] < found.class_logits[29].softmax(-1)[-1] else 29
+    assert clip.asked == 29
+    for query in (28, 29):
+        assert torch.equal(found.image_logits[query], clip.logits[0, likelier])
+
+
+@pytest.mark.parametrize('fields', [dict(threshold=1.5), dict(threshold=-1), dict(duplicate_iou=0)])
+def test_bad_fields(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        ThresholdPruning(**fields)
