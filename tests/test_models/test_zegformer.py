@@ -44,7 +44,7 @@ def test_an_image_without_targets_trains(cfg):
 def test_unlabelled_pixels_say_nothing_where_they_are_ignored(cfg):
     def layer_losses(head, mask_logits):
         targets = [head._targets(sample) for sample in samples]
-        matches = head.match(class_logits, mask_logits, targets)
+        (matches,) = head.match(class_logits[None], mask_logits[None], targets)
         losses = head._layer_loss(class_logits, mask_logits, targets, matches, torch.tensor(2.0))
         return [pair.tolist() for pair in matches[0]], losses
 
@@ -101,7 +101,7 @@ def test_no_object_is_not_taught_where_nothing_is_labelled(cfg):
         cfg.decode_head.ignore_unlabelled = not taught
         head = MODELS.build(cfg).decode_head
         targets = [head._targets(sample) for sample in samples]
-        matches = head.match(class_logits, mask_logits, targets)
+        (matches,) = head.match(class_logits[None], mask_logits[None], targets)
         assert matches[0][0].min() >= 10
         logits = class_logits.clone().requires_grad_()
         head._layer_loss(logits, mask_logits, targets, matches, torch.tensor(1.0))['loss_cls'].backward()
@@ -210,3 +210,32 @@ def test_other_pixel_decoders(cfg, pixel_decoder):
     cfg.decode_head.pixel_decoder = decoder
     model = MODELS.build(cfg)
     sum(model.loss(*batch(3, 4)).values()).backward()
+
+
+@pytest.mark.parametrize('fields', [{}, dict(ignore_unlabelled=True, masked_attention=True)])
+def test_checkpointing_changes_no_loss_and_no_gradient(cfg, fields):
+    found = []
+    for with_cp in (False, True):
+        cfg.decode_head.update(fields, with_cp=with_cp)
+        torch.manual_seed(0)
+        model = MODELS.build(cfg)
+        inputs, samples = batch(3)
+        torch.manual_seed(1)
+        losses = model.loss(inputs, samples)
+        sum(losses.values()).backward()
+        found.append((losses, [p.grad for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(*found)
+
+
+def test_all_layers_are_matched_as_each_alone(cfg):
+    head = MODELS.build(cfg).decode_head
+    torch.manual_seed(0)
+    samples = batch(3)[1] + batch(255)[1] + batch(4)[1]
+    targets = [head._targets(sample) for sample in samples]
+    class_logits, mask_logits = torch.randn(4, 3, 30, 12), torch.randn(4, 3, 30, 16, 16)
+    together = head.match(class_logits, mask_logits, targets)
+    for layer in range(4):
+        (alone,) = head.match(class_logits[layer, None], mask_logits[layer, None], targets)
+        for one, other in zip(together[layer], alone, strict=True):
+            torch.testing.assert_close(one, other)
+    assert [len(queries) for queries, _ in together[0]] == [len(labels) for labels, _, _ in targets]

@@ -201,7 +201,7 @@ def check_training(model, inputs, samples, case: dict, check: Comparison) -> Non
     class_logits, mask_logits = head(model.extract_feat(inputs), text)
     check.tensor('train_pred_logits', class_logits[-1].detach())
     check.tensor('train_pred_masks', mask_logits[-1].detach())
-    matches = head.match(class_logits[-1], mask_logits[-1], [head._targets(sample) for sample in samples])
+    matches = head.match(class_logits, mask_logits, [head._targets(sample) for sample in samples])[-1]
     for index, (ours, golden) in enumerate(zip(matches, case['matches'], strict=True)):
         same = [part.tolist() for part in ours] == golden
         check.row(f'matches_{index}', 0.0 if same else 1.0, 0.0)

@@ -1,9 +1,13 @@
 """What the heads share whose classes are named by text."""
 
+from collections.abc import Callable
+
+import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.model import BaseModule, caffe2_xavier_init
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mmzeg.registry import MODELS
 
@@ -17,6 +21,7 @@ class TextHead(BaseModule):
         out_channels (int): Width of the pixel decoder's last map.
         pixel_decoder (dict): One of mmdet's; channels are filled in.
         classifier (dict): ``mmzeg.CLIPTextClassifier``.
+        with_cp (bool): Gradient checkpointing, see ``kept_or_not``. Defaults to False.
         ignore_index (int): Label value without a class. Defaults to 255.
         align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
@@ -28,12 +33,13 @@ class TextHead(BaseModule):
         out_channels: int,
         pixel_decoder: dict,
         classifier: dict,
+        with_cp: bool = False,
         ignore_index: int = 255,
         align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.ignore_index, self.align_corners = ignore_index, align_corners
+        self.with_cp, self.ignore_index, self.align_corners = with_cp, ignore_index, align_corners
         self.pixel_decoder = MODELS.build(
             dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
         )
@@ -56,14 +62,21 @@ class TextHead(BaseModule):
             if isinstance(module, ConvModule):
                 caffe2_xavier_init(module.conv, bias=0)
 
+    def kept_or_not(self, function: Callable, *args: object, **kwargs: object) -> object:
+        """What a function gives; with ``with_cp`` what it reckons on the way is not kept for its gradient."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(function, *args, use_reentrant=False, **kwargs)
+        return function(*args, **kwargs)
+
     def decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The pixel decoder's map (B, out_channels, H/4, W/4) and its coarsest one (B, c, H/32, W/32)."""
         if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
-            mask_features, levels = self.pixel_decoder(list(x))
+            mask_features, levels = self.kept_or_not(self.pixel_decoder, list(x))
             return mask_features, levels[0]  # the coarsest first
         height, width = x[0].shape[-2:]
         shape = (4 * height, 4 * width)
-        return self.pixel_decoder(list(x), [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0]))
+        metas = [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0])
+        return self.kept_or_not(self.pixel_decoder, list(x), metas)
 
     def present_labels(self, sample) -> Tensor:
         """(N,) the training classes in one image's ``gt_sem_seg``.

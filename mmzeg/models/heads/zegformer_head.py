@@ -40,6 +40,8 @@ class ZegFormerHead(TextHead):
             and a query whose mask lies mostly on them is not taught "no object". As released (False) they count as
             background of every mask, which teaches masks to keep out of the unseen.
         masked_attention (bool): Queries look where their masks are, as in Mask2Former, rather than everywhere.
+        with_cp (bool): Gradient checkpointing: pixel decoder, transformer decoder and mask losses are reckoned again
+            for their gradients rather than kept, which takes less memory and more time. Defaults to False.
         ignore_index (int): Label value that no target covers. Defaults to 255.
         align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
@@ -61,6 +63,7 @@ class ZegFormerHead(TextHead):
         no_object_weight: float = 0.1,
         ignore_unlabelled: bool = False,
         masked_attention: bool = False,
+        with_cp: bool = False,
         ignore_index: int = 255,
         align_corners: bool = False,
         init_cfg: dict | None = None,
@@ -73,6 +76,7 @@ class ZegFormerHead(TextHead):
             out_channels=out_channels,
             pixel_decoder=pixel_decoder,
             classifier=dict(classifier, in_channels=embed_dims),
+            with_cp=with_cp,
             ignore_index=ignore_index,
             align_corners=align_corners,
             init_cfg=init_cfg,
@@ -136,7 +140,8 @@ class ZegFormerHead(TextHead):
             rest = dict(inside=lambda segments: self.mask_embed(segments) @ small > 0)
         else:
             rest = dict(key_padding_mask=None)
-        segments = self.transformer_decoder(
+        segments = self.kept_or_not(
+            self.transformer_decoder,
             query=torch.zeros_like(query_pos),
             key=memory,
             value=memory,
@@ -169,7 +174,7 @@ class ZegFormerHead(TextHead):
         """
         class_logits, mask_logits = self(x, self.classifier.text_embeddings(training=True))
         targets = [self._targets(sample) for sample in batch_data_samples]
-        matches = [self.match(c, m, targets) for c, m in zip(class_logits, mask_logits, strict=True)]
+        matches = self.match(class_logits, mask_logits, targets)
         losses = {}
         last = len(matches) - 1
         num_masks = sum(len(labels) for labels, _, _ in targets)
@@ -186,21 +191,22 @@ class ZegFormerHead(TextHead):
         labelled = label_map[0] != self.ignore_index if self.ignore_unlabelled else None
         return labels, label_map == labels[:, None, None], labelled
 
-    def match(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> list[tuple[Tensor, Tensor]]:
-        """Query and target indices of every image, for one decoder layer's (B, Q, C + 1) and (B, Q, h, w) logits."""
-        logits = zip(class_logits.detach(), mask_logits.detach(), strict=True)
-        return [self._match_one(c, m, *target) for (c, m), target in zip(logits, targets, strict=True)]
-
-    def _match_one(
-        self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor, labelled: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        if len(labels):
-            size = mask_logits.shape[-2:]
-            masks = F.interpolate(masks[None].float(), size=size)[0]
+    @torch.no_grad()
+    def match(self, class_logits: Tensor, mask_logits: Tensor, targets: list) -> list[list[tuple[Tensor, Tensor]]]:
+        """Query and target indices, for every layer of every image, of (L, B, Q, C + 1) and (L, B, Q, h, w) logits."""
+        layers, _, queries = class_logits.shape[:3]
+        costs = []
+        for index, (labels, masks, labelled) in enumerate(targets):
+            segments, shown = class_logits[:, index].flatten(0, 1), mask_logits[:, index].flatten(0, 1)
+            size = shown.shape[-2:]
+            masks = F.interpolate(masks[None].float(), size=size)[0] if len(labels) else shown.new_zeros(0, *size)
             inside = None if labelled is None else F.interpolate(labelled[None, None].float(), size=size)[0, 0] > 0
             if inside is not None and inside.any():
-                mask_logits, masks = mask_logits[:, None, inside], masks[:, None, inside]
-        return self.assigner.assign(class_logits, mask_logits, labels, masks)
+                shown, masks = shown[:, None, inside], masks[:, None, inside]
+            cost = self.assigner.cost(segments, shown, labels, masks)
+            costs += cost.view(layers, queries, -1).unbind() if len(labels) else cost.split(queries)
+        found = self.assigner.solve(costs)
+        return [found[layer::layers] for layer in range(layers)]
 
     def _layer_loss(
         self, class_logits: Tensor, mask_logits: Tensor, targets: list, matches: list, num_masks: Tensor
@@ -224,21 +230,27 @@ class ZegFormerHead(TextHead):
             nothing = mask_logits.sum() * 0
             return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
         masks = torch.cat([targets[image][1][indices] for image, (_, indices) in enumerate(matches)])
-        chosen = F.interpolate(chosen[None].float(), size=masks.shape[-2:], mode='bilinear', align_corners=False)[0]
-        per_mask = None
+        labelled = None
         if self.ignore_unlabelled:
             labelled = torch.cat(
                 [targets[image][2].expand(len(queries), -1, -1) for image, (queries, _) in enumerate(matches)]
             )
+        found = self.kept_or_not(self._mask_losses, chosen, masks, labelled, num_masks)
+        return dict(loss_cls=loss_cls, loss_mask=found[0], loss_dice=found[1])
+
+    def _mask_losses(
+        self, chosen: Tensor, masks: Tensor, labelled: Tensor | None, num_masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Focal and dice loss of mask logits (N, h, w) with their targets (N, H, W)."""
+        chosen = F.interpolate(chosen[None].float(), size=masks.shape[-2:], mode='bilinear', align_corners=False)[0]
+        per_mask = None
+        if labelled is not None:
             # The sigmoid of it is 0, as its target is: neither loss sees it, and the mean is over what is left.
             chosen = chosen.masked_fill(~labelled, -1e4)
             per_mask = 1 / labelled.float().mean((1, 2))
         chosen, masks = chosen.flatten(1), masks.flatten(1).float()
-        return dict(
-            loss_cls=loss_cls,
-            loss_mask=self.loss_mask(chosen, masks, per_mask, avg_factor=num_masks * masks.shape[1]),
-            loss_dice=self.loss_dice(chosen, masks, avg_factor=num_masks),
-        )
+        loss_mask = self.loss_mask(chosen, masks, per_mask, avg_factor=num_masks * masks.shape[1])
+        return loss_mask, self.loss_dice(chosen, masks, avg_factor=num_masks)
 
     @staticmethod
     @torch.no_grad()

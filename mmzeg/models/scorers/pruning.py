@@ -135,4 +135,3 @@ def _loudest(voices: Tensor, mask_logits: Tensor, share: float) -> Tensor:
     """Queries that have at some pixel of the masks at least this share of the loudest voice there; ascending."""
     heard = voices[:, None, None] * mask_logits.sigmoid()
     return (heard >= share * heard.amax(0)).flatten(1).any(1).nonzero()[:, 0]
-
