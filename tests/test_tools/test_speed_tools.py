@@ -1,0 +1,85 @@
+"""The benchmarks: every way is measured, stages add up, memory is seen, wrong input is named."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
+WORLD = 'configs/zegformer_r18_world.py'
+
+
+def run(tool, *arguments):
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools' / tool), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_benchmark_measures_every_way(tmp_path):
+    out = tmp_path / 'figures.json'
+    result = run(
+        'benchmark.py', WORLD, '--image-size', 96, 128, '--empties', 0, 12, '--repeats', 1, '--device', 'cpu',
+        '--classes', 50, '--json', out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(out.read_text())
+    assert [(row['variant'], row['empties']) for row in rows] == [
+        (variant, empties)
+        for variant in ('reference', 'exact', 'guaranteed', 'threshold', 'one-pass')
+        for empties in (0, 12)
+    ]
+    for row in rows:
+        assert row['seconds'] == pytest.approx(sum(row['stages'].values()), rel=0.05)
+        assert min(row['stages'][name] for name in ('backbone', 'head', 'CLIP', 'map')) > 0
+        assert row['ratio'] > 0 and row['variant'] in result.stdout
+    assert rows[0]['ratio'] == 1
+
+
+def test_training_benchmark_measures_every_way(tmp_path):
+    out = tmp_path / 'figures.json'
+    result = run(
+        'benchmark_training.py', WORLD, '--crop', 64, 64, '--repeats', 1, '--device', 'cpu', '--json', out,
+        '--ways', 'plain', 'checkpointing', 'amp',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(out.read_text())
+    assert [row['way'] for row in rows] == ['plain', 'checkpointing', 'amp']
+    assert all(row['seconds'] == pytest.approx(row['forward'] + row['backward'], rel=0.05) for row in rows)
+
+
+def test_stages_are_counted_without_what_they_call():
+    from measuring import Stopwatch
+
+    watch = Stopwatch(torch.device('cpu'))
+    with watch.stage('outer'):
+        time.sleep(0.02)
+        with watch.stage('inner'):
+            time.sleep(0.05)
+    assert 0.02 <= watch.seconds['outer'] < 0.045 and watch.seconds['inner'] >= 0.05
+
+
+def test_peak_memory_is_what_was_held_at_once():
+    from measuring import PeakMemory
+
+    with PeakMemory(torch.device('cpu')) as memory:
+        for _ in range(2):
+            held = torch.ones(64 * 2**18)  # 64 MiB
+            time.sleep(0.02)
+            del held
+    assert 60 < memory.mib < 90
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ((WORLD, '--random-clip', 'ViT-Z-9'), 'ViT-Z-9: no open_clip architecture'),
+        (('configs/per-pixel_r18_world.py',), 'give it as --beside'),
+    ],
+)
+def test_wrong_input_is_named(arguments, message):
+    result = run('benchmark.py', *arguments)
+    assert result.returncode == 2 and message in result.stderr and 'Traceback' not in result.stderr
