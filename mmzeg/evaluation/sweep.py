@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
 from mmzeg.models.segmentors.zegformer import assemble, to_original
 
@@ -36,7 +37,8 @@ class Sweep:
         ignore_index (int): Label value that is not counted. Defaults to 255.
 
     Raises:
-        ValueError: A setting needs CLIP's opinion and the model's own fusion does not ask for it.
+        ValueError: A setting needs CLIP's opinion and the model's own fusion does not ask for it, or prunes for one
+            setting alone.
     """
 
     def __init__(self, model: ZeroShotSegmentor, settings: Sequence[Setting], ignore_index: int = 255) -> None:
@@ -44,6 +46,10 @@ class Sweep:
             strangers = {setting.mode for setting in settings} - {'seg'}
             if strangers:
                 raise ValueError(f"mode {min(strangers)!r} needs CLIP's opinion: set model.fusion.mode to full")
+        if isinstance(getattr(getattr(model, 'scorer', None), 'pruning', None), GuaranteedPruning):
+            raise ValueError(
+                'GuaranteedPruning asks what one setting needs and others do not: set model.scorer.pruning=None'
+            )
         self.model, self.ignore_index = model, ignore_index
         self._gammas: dict[tuple[str, float], list[float]] = {}
         for setting in settings:

@@ -45,6 +45,18 @@ def test_a_chunk_changes_nothing(case):
     )
 
 
+def test_pictures_share_passes_of_clip(case, monkeypatch):
+    image, masks, size = case
+    scorer = CLIPCropScorer(CLIP, 'single', chunk=3)
+    images, parts = [image, image.flip(2)], [masks, torch.cat([masks[:2], masks[:1].flip(2)])]
+    alone = [scorer(one, part, NAMES, size) for one, part in zip(images, parts, strict=True)]
+    passes, encode = [], scorer.clip.encode_image
+    monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: passes.append(len(images)) or encode(images))
+    together = scorer.batch(images, parts, NAMES, [size] * 2)
+    torch.testing.assert_close(together, alone)
+    assert passes == [3, 3]
+
+
 def test_masks_are_grown_before_they_are_cut(case, monkeypatch):
     image, masks, size = case
     cut = []

@@ -1,8 +1,15 @@
 """Pruning: what is left out cannot change a label, or is what the threshold says."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
 
+from mmzeg.evaluation import Setting, Sweep
 from mmzeg.models import GuaranteedPruning, OpinionFusion, ThresholdPruning
 from mmzeg.models.label_tiles import label_map
 from mmzeg.models.scorers.pruning import Picture
@@ -97,3 +104,56 @@ def test_duplicates_share_the_answer_of_the_likelier_object():
 def test_bad_fields(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         ThresholdPruning(**fields)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path))
+    register_all_modules()
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/zegformer_r18_world.py').model
+    cfg.backbone.init_cfg = None
+    cfg.fusion.lam = 0.5
+    return cfg
+
+
+def predict(cfg):
+    """Label maps of two pictures of noise, and how many segments CLIP was asked about."""
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).eval()
+    inputs = torch.randn(2, 3, 96, 128)
+    # Sure that half of the queries are no object.
+    head = model.decode_head.forward
+
+    def forward(x, text=None):
+        class_logits, mask_logits = head(x, text)
+        class_logits[..., ::2, -1] += 40
+        return class_logits, mask_logits + 3 * torch.randn(mask_logits.shape)
+
+    model.decode_head.forward = forward
+    asked, ask = [], model._ask
+    model._ask = lambda images, masks, valid: asked.extend(map(len, masks)) or ask(images, masks, valid)
+    meta = dict(ori_shape=(100, 130), img_shape=(96, 128), pad_shape=(96, 128))
+    samples = [SegDataSample(metainfo=meta) for _ in range(2)]
+    with torch.no_grad():
+        found = model.predict(inputs, samples)
+    return torch.stack([sample.pred_sem_seg.data for sample in found]), sum(asked)
+
+
+@pytest.mark.parametrize('labels_only', [False, True])
+def test_a_pruned_model_gives_the_same_label_maps(world, labels_only):
+    world.test_cfg = dict(mode='whole', labels_only=labels_only)
+    exact, all_of_them = predict(world)
+    world.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
+    pruned, asked = predict(world)
+    assert torch.equal(exact, pruned) and all_of_them == 40 and asked <= 24
+    world.scorer.pruning = dict(type='mmzeg.ThresholdPruning', threshold=1.0)
+    assert predict(world)[1] <= asked
+
+
+def test_a_guarantee_that_cannot_hold_is_refused(world):
+    world.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
+    with pytest.raises(ValueError, match='model.scorer.pruning=None'):
+        Sweep(MODELS.build(world), [Setting('full', 0.5, 0.0)])
+    world.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    with pytest.raises(ValueError, match="test_cfg.mode='whole'"):
+        MODELS.build(world)

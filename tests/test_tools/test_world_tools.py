@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
 
 from mmzeg.clip import CLIP
 from mmzeg.datasets.world import CLASSES, UNSEEN
@@ -171,3 +174,22 @@ def test_classes_are_held_out_as_if_unseen():
         assert loader.dataset.metainfo.unseen_classes == list(HELD_OUT)
         assert not set(loader.dataset.metainfo.classes) & set(UNSEEN)
     assert cfg.model.decode_head.classifier.vocabulary.unseen == list(HELD_OUT)
+
+
+def test_ways_to_ask_clip_are_compared(tmp_path):
+    """A model of random weights: the exact way is the measure, and the guaranteed one gives the same."""
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
+    init_default_scope('mmseg')
+    register_all_modules(init_default_scope=False)
+    checkpoint = tmp_path / 'random.pth'
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    result = run(
+        'world/scorers.py', 'configs/zegformer_r18_world.py', checkpoint, '--plot', tmp_path / 'plot.png',
+        '--out', tmp_path / 'rows.json', '--cfg-options', 'test_dataloader.dataset.length=2',
+        'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = {row['way']: row for row in json.loads((tmp_path / 'rows.json').read_text())}
+    assert rows['exact']['same'] == rows['guaranteed']['same'] == 100 and rows['exact']['asked'] == 20
+    assert rows['threshold 1']['asked'] <= rows['threshold 0.9']['asked'] <= rows['threshold 0.7']['asked'] <= 20
+    assert (tmp_path / 'plot.png').stat().st_size > 10000
