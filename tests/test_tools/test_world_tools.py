@@ -193,3 +193,20 @@ def test_ways_to_ask_clip_are_compared(tmp_path):
     assert rows['exact']['same'] == rows['guaranteed']['same'] == 100 and rows['exact']['asked'] == 20
     assert rows['threshold 1']['asked'] <= rows['threshold 0.9']['asked'] <= rows['threshold 0.7']['asked'] <= 20
     assert (tmp_path / 'plot.png').stat().st_size > 10000
+
+
+def test_a_sweep_leaves_the_config_of_the_training_as_it_is(tmp_path):
+    """MMEngine keeps a run's config in its work dir: a sweep of changed fields must not become the training's."""
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
+    init_default_scope('mmseg')
+    register_all_modules(init_default_scope=False)
+    torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'random.pth')
+    cfg.work_dir = str(tmp_path)
+    cfg.dump(tmp_path / 'config.py')
+    before = (tmp_path / 'config.py').read_text()
+    result = run(
+        'analysis_tools/sweep.py', tmp_path / 'config.py', tmp_path / 'random.pth', '--modes', 'seg', '--cfg-options',
+        'val_dataloader.dataset.length=1', 'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'config.py').read_text() == before

@@ -66,7 +66,8 @@ def best(rows: list[dict], mode: str) -> dict:
 
 def load(cfg: Config, checkpoint: str, data: str) -> tuple[Runner, object]:
     """A runner whose model has the checkpoint's weights, in eval mode, and the data loader."""
-    cfg.work_dir = cfg.get('work_dir') or 'work_dirs/sweep'
+    # Not the training's own folder, whose config MMEngine would replace with this one.
+    cfg.work_dir = 'work_dirs/sweep'
     cfg.load_from, cfg.log_level = checkpoint, 'WARNING'
     check_config(cfg, (f'{data}_dataloader',))
     runner = Runner.from_cfg(cfg)
