@@ -6,5 +6,4 @@ test_evaluator = dict(ignore_index=65535)
 model = dict(
     decode_head=dict(classifier=dict(_base_.cross_names, train_vocabulary=dict(classes=_base_.seen_classes))),
     fusion=dict(mode='img', gamma=0.0),
-    test_cfg=dict(labels_only=True),
 )

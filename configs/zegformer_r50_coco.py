@@ -12,5 +12,7 @@ model = dict(
             train_prompts='imagenet_select',
             test_prompts='imagenet_select',
         )
-    )
+    ),
+    # Evaluation needs labels alone, and the map of 171 classes is most of the memory.
+    test_cfg=dict(labels_only=True),
 )
