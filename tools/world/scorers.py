@@ -106,12 +106,12 @@ def draw(rows: list[dict], path: Path) -> None:
     matplotlib.use('Agg')
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
-    for row in rows:
-        axes.plot(1000 * row['seconds'], row['hIoU'], 'o')
-        axes.annotate(row['way'], (1000 * row['seconds'], row['hIoU']), xytext=(6, 4), textcoords='offset points')
+    figure, axes = pyplot.subplots(figsize=(8, 4.5))
+    for row, marker in zip(rows, 'osDv^<>Pp', strict=True):
+        axes.plot(1000 * row['seconds'], row['hIoU'], marker, markersize=9, label=row['way'])
     axes.set(xlabel='milliseconds a picture', ylabel='harmonic mean of seen and unseen mIoU')
-    axes.margins(x=0.25, y=0.15)
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
+    axes.margins(0.1)
     axes.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
