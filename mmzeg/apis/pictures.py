@@ -2,11 +2,13 @@
 
 import glob
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from mmzeg.apis.video import frames, is_video
 
 SUFFIXES = frozenset(Image.registered_extensions())
 
@@ -56,21 +58,42 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert('RGB'))
 
 
-def expand(inputs: object) -> Iterator[object]:
-    """Single pictures of what may be a folder, a pattern like ``photos/*.jpg``, a list of all that, or one picture.
+def expand(inputs: object) -> list[object]:
+    """Single files, arrays, images and camera numbers of what may be a folder, a pattern like ``photos/*.jpg``, or a
+    list of all that.
 
     Raises:
-        FileNotFoundError: No such file or folder, or nothing fits a pattern.
+        FileNotFoundError: Nothing fits a pattern, or a folder has neither pictures nor videos.
     """
     if isinstance(inputs, (list, tuple)):
-        for part in inputs:
-            yield from expand(part)
-    elif isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
-        yield from (str(path) for path in sorted(Path(inputs).iterdir()) if path.suffix.lower() in SUFFIXES)
-    elif isinstance(inputs, str) and glob.has_magic(inputs) and not Path(inputs).exists():
+        return [found for part in inputs for found in expand(part)]
+    if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
+        found = [
+            str(path) for path in sorted(Path(inputs).iterdir()) if path.suffix.lower() in SUFFIXES or is_video(path)
+        ]
+        if not found:
+            raise FileNotFoundError(f'{inputs}: no picture and no video is in this folder')
+        return found
+    if isinstance(inputs, str) and glob.has_magic(inputs) and not Path(inputs).exists():
         found = sorted(glob.glob(inputs, recursive=True))
         if not found:
             raise FileNotFoundError(f'{inputs}: no file fits this pattern')
-        yield from found
-    else:
-        yield inputs
+        return found
+    return [inputs]
+
+
+def read_all(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray | None, str | None]]:
+    """Pictures one after another, of a video its frames: what it is of, (H, W, 3) uint8 RGB, and None.
+
+    Where a picture cannot be read, or a video not further: what it is of, None, and why.
+    """
+    for source in sources:
+        moving = isinstance(source, int) or isinstance(source, (str, Path)) and is_video(source)
+        try:
+            if moving:
+                for number, frame in enumerate(frames(source)):
+                    yield f'{source}#{number}', np.ascontiguousarray(frame[..., ::-1]), None
+            else:
+                yield source, read_picture(source), None
+        except (OSError, ValueError) as error:
+            yield source, None, str(error)

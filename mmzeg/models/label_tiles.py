@@ -28,7 +28,29 @@ def label_map(
         taken (Tensor): (C,) what calibration takes off each class.
     """
     tiles = mask_rows(mask_logits, size, valid, original, scores.shape[1])
-    return torch.cat([torch.addmm(-taken, masks.flatten(1).t(), scores).argmax(1) for masks in tiles]).view(*original)
+    return torch.cat([_labels(scores, masks.flatten(1), taken) for masks in tiles]).view(*original)
+
+
+def label_and_query_maps(
+    scores: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    valid: Sequence[int],
+    original: Sequence[int],
+    taken: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """``label_map``'s, and of every pixel the query (H, W) that gives most to its class; arguments as there."""
+    labels, queries = [], []
+    for masks in mask_rows(mask_logits, size, valid, original, scores.shape[1]):
+        masks = masks.flatten(1)
+        labels.append(_labels(scores, masks, taken))
+        queries.append((scores[:, labels[-1]] * masks).argmax(0))
+    return torch.cat(labels).view(*original), torch.cat(queries).view(*original)
+
+
+def _labels(scores: Tensor, masks: Tensor, taken: Tensor) -> Tensor:
+    """(N,) labels of N pixels whose masks are (Q, N)."""
+    return torch.addmm(-taken, masks.t(), scores).argmax(1)
 
 
 def mask_rows(

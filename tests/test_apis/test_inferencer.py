@@ -177,10 +177,13 @@ def test_bad_pictures(tmp_path, monkeypatch):
 def test_folders_and_patterns(tmp_path):
     for name in ('b.jpg', 'a.png', 'notes.txt'):
         (tmp_path / name).touch()
-    names = [Path(path).name for path in expand([tmp_path, str(tmp_path / '*.jpg')])]
+    names = [Path(path).name for path in expand([tmp_path, [str(tmp_path / '*.jpg')]])]
     assert names == ['a.png', 'b.jpg', 'b.jpg']
     with pytest.raises(FileNotFoundError, match='no file fits this pattern'):
-        list(expand(str(tmp_path / '*.bmp')))
+        expand(str(tmp_path / '*.bmp'))
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match='empty: no picture and no video'):
+        expand(tmp_path / 'empty')
 
 
 @pytest.mark.parametrize('size', [(1, 1), (33, 7)])

@@ -128,6 +128,11 @@ class ZegFormerHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
+        segments, mask_logits = self.segments(x)
+        return self.classifier(segments, text), mask_logits
+
+    def segments(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Segments before they are named: embeddings (L, B, Q, c) and mask logits (L, B, Q, h, w); see ``forward``."""
         mask_features, memory = self.decode_pixels(x)
         batch, _, height, width = memory.shape
         # The released code masks no padding, neither here nor in the position encoding.
@@ -149,9 +154,7 @@ class ZegFormerHead(TextHead):
             key_pos=position,
             **rest,
         )
-        class_logits = self.classifier(segments, text)
-        mask_logits = torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
-        return class_logits, mask_logits
+        return segments, torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""

@@ -63,13 +63,14 @@ class CLIPScorer(ABC):
         valid_sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
         """The same for several images, which may differ in their number of segments."""
-        found = []
-        for views in self.embed_batch(images, mask_logits, valid_sizes):
-            embeddings = F.normalize(F.normalize(views, dim=-1).mean(0), dim=-1)
-            device = embeddings.device
-            text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
-            found.append(self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0))
-        return found
+        return [self.name(views, vocabulary) for views in self.embed_batch(images, mask_logits, valid_sizes)]
+
+    def name(self, views: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Logits (Q, C) of what ``embed`` found of one image."""
+        embeddings = F.normalize(F.normalize(views, dim=-1).mean(0), dim=-1)
+        device = embeddings.device
+        text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
+        return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
 
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """(V, Q, d) embeddings of one image, see ``embed_batch``; arguments as in ``__call__``."""

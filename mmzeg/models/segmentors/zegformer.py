@@ -56,6 +56,19 @@ class ZegFormer(ZeroShotSegmentor):
             return class_logits, mask_logits, None
         return class_logits, mask_logits, self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
 
+    def unnamed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+        """What any vocabulary can name: segment embeddings (B, Q, c), mask logits (B, Q, h, w), and of every image
+        CLIP's embeddings (V, Q, d) of its segments, None without a scorer.
+
+        The classifier's ``forward`` and the scorer's ``name`` make of them what ``opinions`` gives without pruning.
+        """
+        segments, mask_logits = (layers[-1].float() for layers in self.decode_head.segments(self.extract_feat(inputs)))
+        if self.scorer is None:
+            return segments, mask_logits, None
+        images = self.denormalize(inputs)
+        valid = [valid_size(meta, image) for image, meta in zip(images, batch_img_metas, strict=True)]
+        return segments, mask_logits, self.scorer.embed_batch(images, mask_logits, valid)
+
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
         class_logits, mask_logits, image_logits = self.opinions(inputs, batch_img_metas)

@@ -1,0 +1,175 @@
+"""What network and CLIP say of a picture's segments, before it is decided which class wins where."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.label_tiles import label_and_query_maps, label_map, mask_rows
+from mmzeg.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Height and width of what a picture is on its way through the network.
+
+    Args:
+        size (Sequence[int]): Of the padded input.
+        valid (Sequence[int]): Of the picture inside it.
+        original (Sequence[int]): Of the picture itself.
+    """
+
+    size: Sequence[int]
+    valid: Sequence[int]
+    original: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The segments of one picture, which any vocabulary can name.
+
+    Args:
+        embeddings (Tensor): (Q, c) of the segments.
+        mask_logits (Tensor): (Q, h, w).
+        views (Tensor, optional): (V, Q, d) CLIP's embeddings, None where there is no scorer.
+        geometry (Geometry): Of the picture.
+    """
+
+    embeddings: Tensor
+    mask_logits: Tensor
+    views: Tensor | None
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """The segments of one picture, and what is said of them. Fusion and calibration come after.
+
+    Args:
+        class_logits (Tensor): (Q, C + 1) of the classifier, "no object" last.
+        mask_logits (Tensor): (Q, h, w).
+        image_logits (Tensor, optional): (Q, C) of the scorer; None where it was not asked.
+        vocabulary (Vocabulary): The C classes.
+        geometry (Geometry): Of the picture.
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    image_logits: Tensor | None
+    vocabulary: Vocabulary
+    geometry: Geometry
+
+    @property
+    def seen(self) -> Tensor:
+        """(C,) bool: which classes are seen."""
+        return torch.tensor(self.vocabulary.seen_mask, device=self.class_logits.device)
+
+    def scores(self, fusion: OpinionFusion) -> Tensor:
+        """(Q, C) scores in [0, 1] of the segments, not calibrated.
+
+        Raises:
+            ValueError: The fusion needs CLIP's opinion and it was not asked.
+        """
+        if fusion.needs_scorer and self.image_logits is None:
+            raise ValueError(f"mode {fusion.mode!r} needs CLIP's opinion, and there is none: use mode='seg'")
+        return fusion(self.class_logits, self.image_logits, self.seen)
+
+    def label_map(self, fusion: OpinionFusion) -> Tensor:
+        """(H, W) class indices at the picture's own size."""
+        return label_map(*self._tiled(fusion))
+
+    def segments(self, fusion: OpinionFusion, masks: bool = False) -> list[dict]:
+        """The parts of the label map, largest first; see ``read``."""
+        return self.read(fusion, masks)[1]
+
+    def read(self, fusion: OpinionFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
+        """The label map (H, W), and its parts: pixels of one class to which one query gives most.
+
+        Returns:
+            tuple[Tensor, list[dict]]: Every part, largest first, has ``name``, ``score`` in [0, 1], ``box`` (x0, y0,
+            x1, y1) of its first and last pixel, ``area`` in pixels, ``query``, and with ``masks`` its ``mask``, (H, W)
+            bool.
+        """
+        labels, queries = label_and_query_maps(*self._tiled(fusion))
+        scores, names, found = self.scores(fusion), self.vocabulary.names, []
+        pairs = queries * len(names) + labels
+        for pair in pairs.unique().tolist():
+            query, label = divmod(pair, len(names))
+            inside = pairs == pair
+            columns, rows = (torch.nonzero(inside.any(axis))[:, 0] for axis in (0, 1))
+            part = dict(name=names[label], score=scores[query, label].item(), query=query, area=int(inside.sum()))
+            part['box'] = [int(side) for side in (columns[0], rows[0], columns[-1], rows[-1])]
+            found.append(part | dict(mask=inside.cpu().numpy()) if masks else part)
+        return labels, sorted(found, key=lambda part: -part['area'])
+
+    def semantic_map(self, fusion: OpinionFusion) -> Tensor:
+        """(C, H, W) at the picture's own size, calibrated."""
+        scores = self.scores(fusion)
+        rows = [torch.einsum('qc,qhw->chw', scores, masks) for masks in self._mask_rows()]
+        return fusion.calibrate(torch.cat(rows, 1), self.seen)
+
+    def explain(self, fusion: OpinionFusion, x: int, y: int, top: int = 5) -> dict:
+        """How one pixel got its name.
+
+        Args:
+            fusion (OpinionFusion): What decided.
+            x, y (int): Column and row, from 0.
+            top (int): How many names a list has.
+
+        Returns:
+            dict: ``name`` and ``score`` of the class that won, calibrated; ``runners_up``, the next classes of the
+            pixel; ``query``, which gave most to it, and ``mask``, that query's mask there, in [0, 1]; and what was said
+            of that query's segment: ``seg`` (p), ``img`` (p', None if CLIP was not asked) and ``fused``. Lists are of
+            (name, score), best first.
+
+        Raises:
+            ValueError: A pixel outside the picture.
+        """
+        height, width = self.geometry.original
+        if not (0 <= x < width and 0 <= y < height):
+            raise ValueError(f'pixel ({x}, {y}) is outside the picture of {width} x {height}')
+        scores, row = self.scores(fusion), 0
+        for masks in self._mask_rows():
+            if y < row + masks.shape[1]:
+                break
+            row += masks.shape[1]
+        mask = masks[:, y - row, x]
+        pixel = mask @ scores - fusion.gamma * self.seen.to(scores.dtype)
+        best = pixel.argmax()
+        query = int((scores[:, best] * mask).argmax())
+        opinions = {
+            name: OpinionFusion(name)(self.class_logits[query], self.image_logits[query], self.seen)
+            for name in ('seg', 'img')
+            if self.image_logits is not None
+        } or dict(seg=OpinionFusion('seg')(self.class_logits[query], None, self.seen))
+        said = {name: self._top(values, top) for name, values in opinions.items()}
+        ranked = self._top(pixel, top + 1)
+        return dict(
+            name=ranked[0][0],
+            score=ranked[0][1],
+            runners_up=ranked[1:],
+            query=query,
+            mask=mask[query].item(),
+            seg=said['seg'],
+            img=said.get('img'),
+            fused=self._top(scores[query], top),
+        )
+
+    def _top(self, values: Tensor, count: int) -> list[tuple[str, float]]:
+        values, indices = values.topk(min(count, len(values)))
+        return [
+            (self.vocabulary.names[index], value)
+            for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _mask_rows(self):
+        return mask_rows(self.mask_logits, *self._sizes(), len(self.vocabulary))
+
+    def _sizes(self) -> tuple:
+        return self.geometry.size, self.geometry.valid, self.geometry.original
+
+    def _tiled(self, fusion: OpinionFusion) -> tuple:
+        scores = self.scores(fusion)
+        return scores, self.mask_logits, *self._sizes(), fusion.gamma * self.seen.to(scores.dtype)
