@@ -1,16 +1,19 @@
 """Many settings of fusion and calibration from one pass over the data: opinions are asked for once an image."""
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.fusion import MODES, OpinionFusion
 from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
 from mmzeg.models.segmentors.zegformer import assemble, to_original
+from mmzeg.utils.atomic import write_whole
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,18 @@ class Setting:
     Args:
         mode (str): One of the fusion's modes, or ``pixel`` for a model that names pixels.
         lam (float): Ensemble balance; without meaning in modes ``seg``, ``img`` and ``pixel``.
-        gamma (float): Calibration.
+        gamma (float): Calibration, >= 0.
+
+    Raises:
+        ValueError: Not a setting of ``mmzeg.OpinionFusion``.
     """
 
     mode: str
     lam: float
     gamma: float
+
+    def __post_init__(self) -> None:
+        OpinionFusion('full' if self.mode == 'pixel' else self.mode, self.lam, self.gamma)
 
 
 class Sweep:
@@ -37,24 +46,32 @@ class Sweep:
         ignore_index (int): Label value that is not counted. Defaults to 255.
 
     Raises:
-        ValueError: A setting needs CLIP's opinion and the model's own fusion does not ask for it, or prunes for one
-            setting alone.
+        ValueError: A setting is not of this kind of model, or needs CLIP's opinion and the model's own fusion does not
+            ask for it; the model prunes for one setting alone; it is not tested on whole pictures.
     """
 
     def __init__(self, model: ZeroShotSegmentor, settings: Sequence[Setting], ignore_index: int = 255) -> None:
-        if isinstance(model, ZegFormer) and not model.fusion.needs_scorer:
-            strangers = {setting.mode for setting in settings} - {'seg'}
-            if strangers:
-                raise ValueError(f"mode {min(strangers)!r} needs CLIP's opinion: set model.fusion.mode to full")
+        modes = {setting.mode for setting in settings}
+        possible = MODES if isinstance(model, ZegFormer) else ('pixel',)
+        if modes - set(possible):
+            raise ValueError(f'mode {min(modes - set(possible))!r} is not of this model: it has {", ".join(possible)}')
+        if isinstance(model, ZegFormer) and not model.fusion.needs_scorer and modes - {'seg'}:
+            raise ValueError(f"mode {min(modes - {'seg'})!r} needs CLIP's opinion: set model.fusion.mode to full")
         if isinstance(getattr(getattr(model, 'scorer', None), 'pruning', None), GuaranteedPruning):
             raise ValueError(
                 'GuaranteedPruning asks what one setting needs and others do not: set model.scorer.pruning=None'
             )
+        if model.test_cfg.mode != 'whole':
+            raise ValueError(
+                f'a sweep looks at whole pictures, and tests are set to {model.test_cfg.mode!r}, which gives other '
+                'figures: set model.test_cfg.mode=whole, and test in that way'
+            )
         self.model, self.ignore_index = model, ignore_index
+        self.pictures = 0  # counted so far
+        self._areas = dict.fromkeys(settings, torch.zeros(3, len(model.vocabulary), dtype=torch.int64))
         self._gammas: dict[tuple[str, float], list[float]] = {}
-        for setting in settings:
+        for setting in self._areas:
             self._gammas.setdefault((setting.mode, setting.lam), []).append(setting.gamma)
-        self._areas: dict[Setting, Tensor] = {}
 
     @torch.no_grad()
     def process(self, batch: dict) -> None:
@@ -69,12 +86,46 @@ class Sweep:
                 for gamma, predicted in _calibrated(one, seen, self._gammas[mode, lam]):
                     counted = count(predicted, label, len(seen), self.ignore_index, sample.metainfo['img_path'])
                     setting = Setting(mode, lam, gamma)
-                    self._areas[setting] = self._areas.get(setting, 0) + counted
+                    self._areas[setting] = self._areas[setting] + counted
+        self.pictures += len(samples)
 
     def results(self) -> list[dict]:
         """A row a setting: ``mode``, ``lam``, ``gamma`` and the metrics of ``ZeroShotMIoU``."""
         seen = self.model.vocabulary.seen_mask
         return [vars(setting) | summarize(areas, seen)[0] for setting, areas in self._areas.items()]
+
+    def save(self, path: Path, key: dict) -> None:
+        """Keep the counts so far in a file, whole or not there.
+
+        Args:
+            path (Path): The file, in a folder that is there.
+            key (dict): What else decides the figures, as JSON can hold it.
+        """
+        state = dict(key=json.dumps(self._key(key)), pictures=self.pictures, areas=torch.stack([*self._areas.values()]))
+        write_whole(path, lambda partial: torch.save(state, partial))
+
+    def resume(self, path: Path, key: dict) -> None:
+        """Take up the counts that ``save`` kept; ``pictures`` says where to go on.
+
+        Raises:
+            ValueError: Not such a file, or its key or settings are others; names the file and the first that differs.
+        """
+        try:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+            theirs, pictures, areas = json.loads(state['key']), state['pictures'], state['areas']
+        except Exception as error:  # of another kind for every way to be damaged
+            raise ValueError(f'{path}: not the whole state of a sweep: remove it to start anew') from error
+        different = _difference(theirs, self._key(key))
+        if different:
+            raise ValueError(
+                f'{path} is of an unfinished sweep with another {different}: go on with that one, write to another '
+                'folder, or remove the file'
+            )
+        self.pictures, self._areas = pictures, dict(zip(self._areas, areas, strict=True))
+
+    def _key(self, key: dict) -> dict:
+        settings = [astuple(setting) for setting in self._areas]
+        return json.loads(json.dumps(dict(key, settings=settings), default=str))
 
     def _maps(self, inputs: Tensor, metas: list[dict], seen: Tensor) -> Iterable[tuple[tuple[str, float], Tensor]]:
         if not isinstance(self.model, ZegFormer):
@@ -101,3 +152,11 @@ def _calibrated(semantic_map: Tensor, seen: Tensor, gammas: Sequence[float]) -> 
     unseen_score, unseen_index = semantic_map[~seen].max(0)
     for gamma in gammas:
         yield gamma, torch.where(unseen_score > seen_score - gamma, ids[~seen][unseen_index], ids[seen][seen_index])
+
+
+def _difference(one: object, other: object, name: str = '') -> str | None:
+    """The dotted name of the first field that differs."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return None if one == other else name
+    found = (_difference(one.get(key), other.get(key), f'{name}.{key}'.strip('.')) for key in {**one, **other})
+    return next(filter(None, found), None)
