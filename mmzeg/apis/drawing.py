@@ -25,6 +25,7 @@ def overlay(
     names: Sequence[str],
     unseen: Collection[str] = (),
     opacity: float = 0.55,
+    steady: bool = False,
 ) -> np.ndarray:
     """A picture (H, W', 3) uint8: the colours of classes over (H, W, 3), and beside it the names, by area.
 
@@ -34,22 +35,24 @@ def overlay(
         names (Sequence[str]): Class names; of synonyms the first is written.
         unseen (Collection[str]): Names that get a star.
         opacity (float): Of the colours, 0..1.
+        steady (bool): For videos: W' is the same whatever is found, and every name has its row if there is room.
     """
     colours = palette(len(names))
     drawn = ((1 - opacity) * picture + opacity * colours[label_map]).astype(np.uint8)
-    labels, counts = np.unique(label_map, return_counts=True)
-    order = np.argsort(-counts)
+    counts = np.bincount(label_map.ravel(), minlength=len(names))
     size = int(np.clip(picture.shape[0] // 28, 12, 40))
     font, line = _font(size), int(1.6 * size)
-    rows = [
-        (colours[label], f'{names[label].split(", ")[0]}{"*" if names[label] in unseen else ""}  {100 * share:.1f} %')
-        for label, share in zip(labels[order], counts[order] / label_map.size, strict=True)
-    ]
     # What does not fit is counted, not cut.
     fitting = max(1, picture.shape[0] // line)
+    order = np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)]
+    if steady and len(names) <= fitting:
+        order = np.arange(len(names))
+    titles = [f'{name.split(", ")[0]}{"*" if name in unseen else ""}  ' for name in names]
+    rows = [(colours[label], f'{titles[label]}{100 * counts[label] / label_map.size:.1f} %') for label in order]
     if len(rows) > fitting:
         rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]
-    width = int(max(font.getlength(text) for _, text in rows)) + 3 * size
+    widest = [f'{title}100.0 %' for title in titles] if steady else [text for _, text in rows]
+    width = int(max(map(font.getlength, widest))) + 3 * size
     legend = Image.new('RGB', (width, max(picture.shape[0], line)), 'white')
     pen = ImageDraw.Draw(legend)
     for number, (colour, text) in enumerate(rows):

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SUFFIXES = frozenset('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv'.split())
+from mmzeg.utils.atomic import write_whole
+
+SUFFIXES = frozenset(
+    ['.3gp', '.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm', '.wmv']
+)
 
 # Bytes that have to be free before a frame is written: OpenCV says nothing when the disk is full.
 RESERVE = 2**22
@@ -137,3 +142,18 @@ class VideoWriter:
         capture.release()
         if found < self.count:
             raise OSError(f'{self.path}: {found} of {self.count} frames are in the file; is the disk full?')
+
+
+def copy_sound(source: str | Path, video: Path) -> str | None:
+    """Give a finished mp4 file the sound of another video, by the ffmpeg program; returns why not where it cannot."""
+    program = shutil.which('ffmpeg')
+    if program is None:
+        return 'the ffmpeg program is not installed'
+    given = ['-i', str(video), '-i', str(source), '-map', '0:v', '-map', '1:a?', '-c', 'copy', '-f', 'mp4']
+    command = [program, '-v', 'error', '-nostdin', '-y', *given]
+    try:
+        write_whole(video, lambda partial: subprocess.run([*command, str(partial)], check=True, capture_output=True))
+    except (subprocess.CalledProcessError, OSError) as error:
+        said = getattr(error, 'stderr', b'') or str(error).encode()
+        return said.decode(errors='replace').strip().splitlines()[-1]
+    return None

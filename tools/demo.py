@@ -1,0 +1,246 @@
+"""Segment pictures, folders, videos or a camera by any class names, and draw what was found.
+
+python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; dog; sofa" --out found
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config, DictAction
+from PIL import Image
+from pycocotools import mask as coco_mask
+from rich.progress import track
+
+from mmzeg.apis import ZeroShotInferencer
+from mmzeg.apis.drawing import overlay, palette
+from mmzeg.apis.pictures import SUFFIXES, expand
+from mmzeg.apis.video import VideoWriter, copy_sound, is_video, video_info
+from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.preflight import one_line_errors
+from mmzeg.vocabulary import Vocabulary
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file of a ZegFormer')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='+', help='pictures, folders, videos, or the number of a camera')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write to')
+    parser.add_argument(
+        '--classes',
+        help='names: ";" between classes, ", " between synonyms ("cat, kitten; dog"); or a .txt file of one class a '
+        "line; or a .json file with the lists seen and unseen. Defaults to the config's",
+    )
+    parser.add_argument('--seen', type=names, help='classes scored as seen; by default those of training, by name')
+    parser.add_argument('--save-masks', action='store_true', help='also write label maps, PNG of class indices')
+    parser.add_argument('--segments', action='store_true', help='also write the segments, JSON with COCO RLE masks')
+    parser.add_argument('--mode', help="seg, img, full or unseen; defaults to the config's")
+    parser.add_argument('--lam', type=float, help='balance of the two opinions, 0..1')
+    parser.add_argument('--gamma', type=float, help='taken from the scores of seen classes')
+    parser.add_argument('--device', help='cuda:0, cpu; by default a GPU if there is one')
+    parser.add_argument('--batch-size', type=int, default=1, help='pictures that go through the network together')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
+    return parser.parse_args(arguments)
+
+
+def names(text: str) -> list[str]:
+    """The classes of ``cat, kitten; dog``."""
+    return [name.strip() for name in text.split(';') if name.strip()]
+
+
+def vocabulary(classes: str | None, seen: list[str] | None) -> dict:
+    """``classes`` and ``seen`` as the inferencer takes them.
+
+    Raises:
+        FileNotFoundError, ValueError: No such file, or one of another form; names with commas alone between them.
+    """
+    if classes is None:
+        return dict(classes=None, seen=seen)
+    if Path(classes).suffix.lower() in ('.txt', '.json'):
+        listed = Vocabulary(classes)
+        if seen is None and Path(classes).suffix.lower() == '.json':
+            seen = list(listed.seen)
+        return dict(classes=list(listed.names), seen=seen)
+    found = names(classes)
+    if len(found) == 1 and ',' in found[0]:
+        raise ValueError(f"--classes {classes!r} is one class with synonyms: put ';' between classes")
+    return dict(classes=list(Vocabulary(found).names), seen=seen)
+
+
+def sources_of(inputs: Sequence[str], out: Path) -> list[str | int]:
+    """Single files and camera numbers.
+
+    Raises:
+        FileNotFoundError: Nothing fits a pattern, or a folder has neither pictures nor videos.
+        ValueError: What is written would replace what is read.
+    """
+    found = expand([int(name) if name.isdecimal() and not Path(name).exists() else name for name in inputs])
+    inside = [source for source in found if isinstance(source, str) and Path(source).resolve().parent == out.resolve()]
+    if inside:
+        raise ValueError(f'--out {out}: {inside[0]} is in this folder and might be written over: give another one')
+    return found
+
+
+def make_folder(folder: Path) -> None:
+    """Make it and write there once, before the long work."""
+    if not folder.is_dir() and folder.suffix.lower() in SUFFIXES | {'.mp4'}:
+        raise ValueError(f'--out {folder}: give a folder, files get the names of their inputs')
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+class Output:
+    """Names and files of what is found.
+
+    Args:
+        folder (Path): Drawn pictures and videos lie here, label maps in ``masks``, segments in ``segments``.
+        masks, segments (bool): Whether to write these.
+    """
+
+    def __init__(self, folder: Path, masks: bool, segments: bool) -> None:
+        self.folder, self.masks, self.segments = folder, masks, segments
+        self._taken: set[str] = set()
+
+    def name(self, source: str | int) -> str:
+        """The stem of the input; with a number where another input has the same."""
+        stem = f'camera{source}' if isinstance(source, int) else Path(source).stem
+        name, number = stem, 2
+        while name.lower() in self._taken:
+            name, number = f'{stem}-{number}', number + 1
+        self._taken.add(name.lower())
+        return name
+
+    def write(self, name: str, found: dict) -> None:
+        """Label map and segments, as asked for."""
+        prediction = found['prediction']
+        label_map = prediction['label_map']
+        if self.masks:
+            save_labels(self.folder / f'masks/{name}.png', label_map, len(prediction['classes']))
+        if self.segments:
+            height, width = label_map.shape
+            content = dict(input=str(found['input']), height=height, width=width)
+            content['segments'] = [with_rle(segment) for segment in prediction['segments']]
+            save(self.folder / f'segments/{name}.json', lambda part: part.write_text(json.dumps(content)))
+
+
+def with_rle(segment: dict) -> dict:
+    """A segment with its mask as COCO RLE in place of (H, W) bool."""
+    rle = coco_mask.encode(np.asfortranarray(segment['mask'], np.uint8))
+    rest = {key: value for key, value in segment.items() if key != 'mask'}
+    return rest | dict(segmentation=rle | dict(counts=rle['counts'].decode()))
+
+
+def save_labels(path: Path, label_map: np.ndarray, count: int) -> None:
+    """An indexed PNG in the colours of the drawn picture; of more than 256 classes 16 bits of grey."""
+    if count > 256:
+        image = Image.fromarray(label_map.astype(np.uint16))
+    else:
+        image = Image.fromarray(label_map.astype(np.uint8), 'P')
+        image.putpalette(palette(count).tobytes())
+    save(path, lambda part: image.save(part, 'PNG'))
+
+
+def save(path: Path, write: Callable[[Path], object]) -> None:
+    """A whole file or an OSError that names it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_whole(path, write)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def segment_pictures(stream: Iterator[dict], count: int, output: Output) -> list[str]:
+    """Write what is found in pictures; returns the errors of those that could not be read."""
+    errors = []
+    for found in track(stream, 'pictures', total=count):
+        if found['error'] is not None:
+            errors.append(found['error'])
+            continue
+        name, prediction = output.name(found['input']), found['prediction']
+        drawn = overlay(found['picture'], prediction['label_map'], prediction['classes'], prediction['unseen'])
+        save(
+            output.folder / f'{name}.jpg',
+            lambda part, drawn=drawn: Image.fromarray(drawn).save(part, 'JPEG', quality=95),
+        )
+        output.write(name, found)
+    return errors
+
+
+def segment_video(stream: Iterator[dict], source: str | int, output: Output) -> None:
+    """Write what is found in a video, or in what a camera sees until Ctrl-C.
+
+    Raises:
+        ValueError: A frame cannot be read or taken.
+    """
+    info, name = video_info(source), output.name(source)
+    path, start, number = output.folder / f'{name}.mp4', time.monotonic(), 0
+    with VideoWriter(path, info.fps) as writer:
+        try:
+            for number, found in enumerate(track(stream, path.name, total=info.frames or None), 1):
+                if found['error'] is not None:
+                    raise ValueError(found['error'])
+                prediction = found['prediction']
+                drawn = overlay(
+                    found['picture'], prediction['label_map'], prediction['classes'], prediction['unseen'], steady=True
+                )
+                writer.write(drawn[..., ::-1])
+                # A camera does not wait: its frames are repeated, so that the video is as fast as life.
+                while isinstance(source, int) and writer.count < (time.monotonic() - start) * info.fps:
+                    writer.write(drawn[..., ::-1])
+                output.write(f'{name}/{number - 1:06d}', found)
+        except KeyboardInterrupt:
+            if not isinstance(source, int):
+                raise
+    print(f'{path}: {number} frames')
+    if number < info.frames:
+        print(f'{source}: says that it has {info.frames} frames, and {number} could be read')
+    if not isinstance(source, int) and (reason := copy_sound(source, path)):
+        print(f'{path}: the sound, if there was one, was left out: {reason}')
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    if Path(args.config).suffix != '.py':
+        raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
+    asked = vocabulary(args.classes, args.seen)
+    asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
+    sources = sources_of(args.inputs, args.out)
+    make_folder(args.out)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
+    output = Output(args.out, args.save_masks, args.segments)
+    if args.save_masks:
+        listed = dict(enumerate(asked['classes'] or inferencer.model.vocabulary.names))
+        save(args.out / 'masks/classes.json', lambda part: part.write_text(json.dumps(listed, indent=1)))
+    moving = [source for source in sources if isinstance(source, int) or is_video(source)]
+    pictures = [source for source in sources if source not in moving]
+    errors = []
+    if pictures:
+        errors += segment_pictures(inferencer.stream(pictures, **asked), len(pictures), output)
+    for source in moving:
+        try:
+            segment_video(inferencer.stream(source, **asked), source, output)
+        except ValueError as error:
+            errors.append(str(error))
+    for error in errors:
+        print(f'mmzeg: error: {error}', file=sys.stderr)
+    if errors:
+        print(f'mmzeg: {len(errors)} of {len(sources)} inputs could not be segmented', file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        print('mmzeg: stopped', file=sys.stderr)
+        sys.exit(130)
