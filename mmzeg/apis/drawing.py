@@ -27,7 +27,7 @@ def overlay(
     opacity: float = 0.55,
     steady: bool = False,
 ) -> np.ndarray:
-    """A picture (H, W', 3) uint8: the colours of classes over (H, W, 3), and beside it the names, by area.
+    """A picture (H, W', 3) uint8: the colours of classes over (H, W, 3) in grey, and beside it the names, by area.
 
     Args:
         picture (np.ndarray): (H, W, 3) uint8 RGB.
@@ -38,7 +38,11 @@ def overlay(
         steady (bool): For videos: W' is the same whatever is found, and every name has its row if there is room.
     """
     colours = palette(len(names))
-    drawn = ((1 - opacity) * picture + opacity * colours[label_map]).astype(np.uint8)
+    # Over grey, as a blue sky under another colour would have the colour of a third class.
+    grey = np.asarray(Image.fromarray(picture).convert('L'))[..., None]
+    drawn = ((1 - opacity) * grey + opacity * colours[label_map]).astype(np.uint8)
+    drawn[:, 1:][label_map[:, 1:] != label_map[:, :-1]] = 0
+    drawn[1:][label_map[1:] != label_map[:-1]] = 0
     counts = np.bincount(label_map.ravel(), minlength=len(names))
     size = int(np.clip(picture.shape[0] // 28, 12, 40))
     font, line = _font(size), int(1.6 * size)
@@ -48,7 +52,7 @@ def overlay(
     if steady and len(names) <= fitting:
         order = np.arange(len(names))
     titles = [f'{name.split(", ")[0]}{"*" if name in unseen else ""}  ' for name in names]
-    rows = [(colours[label], f'{titles[label]}{100 * counts[label] / label_map.size:.1f} %') for label in order]
+    rows = [(colours[label], titles[label] + _percent(counts[label] / label_map.size)) for label in order]
     if len(rows) > fitting:
         rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]
     widest = [f'{title}100.0 %' for title in titles] if steady else [text for _, text in rows]
@@ -62,6 +66,10 @@ def overlay(
         pen.text((2 * size, top), text, fill='black', font=font)
     drawn = np.pad(drawn, ((0, legend.height - drawn.shape[0]), (0, 0), (0, 0)), constant_values=255)
     return np.concatenate([drawn, np.asarray(legend)], 1)
+
+
+def _percent(share: float) -> str:
+    return '< 0.1 %' if 0 < share < 0.0005 else f'{100 * share:.1f} %'
 
 
 @lru_cache
