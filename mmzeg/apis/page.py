@@ -1,0 +1,223 @@
+"""The page of ``tools/webapp.py``: a picture, class names, and what seg, img and full make of them."""
+
+from collections.abc import Callable, Sequence
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from mmzeg.apis.inferencer import ZeroShotInferencer
+from mmzeg.apis.page_html import CSS, chips, explanation, legend, problem
+from mmzeg.apis.visit import Visit, class_names
+from mmzeg.models.fusion import OpinionFusion
+
+MODES = {'seg': 'text alone (seg)', 'img': 'CLIP alone (img)', 'full': 'both (full)'}
+# Seconds: how long a visitor's picture is kept, and how often old files are looked for.
+KEEP, TIDY = 1800, 300
+# Visitors whose pictures are kept, the latest ones; and how many may wait.
+SESSIONS, WAITING = 16, 32
+GONE = f'no named picture: give one first (it is kept for {KEEP // 60} minutes)'
+# No font from elsewhere; notes dark enough to be read.
+THEME = gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']).set(
+    block_info_text_color='*neutral_600', block_info_text_color_dark='*neutral_300'
+)
+
+
+class Actions:
+    """What the page does at an event. All that is a visitor's own comes in and goes out.
+
+    Args:
+        inferencer (ZeroShotInferencer): The model.
+        modes (Sequence[str]): Of fusion, one view each.
+    """
+
+    def __init__(self, inferencer: ZeroShotInferencer, modes: Sequence[str]) -> None:
+        self.inferencer, self.modes = inferencer, modes
+        # No views, legend, details and files.
+        self.blank = [*[None] * len(modes), '', '', None]
+
+    def open(self, path: str | None, text: str, gamma: float, lam: float) -> list:
+        """Another picture, or none any more."""
+        if path is None:
+            return [None, '', *self.blank]
+        try:
+            visit = Visit.begin(self.inferencer, path)
+        except (OSError, ValueError) as error:
+            return [None, problem(error, path), *self.blank]
+        return self.name(visit, text, gamma, lam)
+
+    def name(self, visit: Visit | None, text: str, gamma: float, lam: float) -> list:
+        """Other names."""
+        if visit is None:
+            return [None, problem(GONE), *self.blank]
+        try:
+            visit = visit.named(self.inferencer, class_names(text))
+        except ValueError as error:
+            return [visit.named(self.inferencer, None), problem(error), *self.blank]
+        return [visit, '', *self.move(visit, gamma, lam), '', None]
+
+    def move(self, visit: Visit | None, gamma: float, lam: float) -> list:
+        """Other settings: views and legend."""
+        if visit is None or visit.preview is None:
+            return [gr.skip()] * (len(self.modes) + 1)
+        drawn = {mode: visit.draw(OpinionFusion(mode, lam, gamma)) for mode in self.modes}
+        shares = {mode: share for mode, (_, share) in drawn.items()}
+        return [*(view for view, _ in drawn.values()), legend(visit.opinions.vocabulary, shares)]
+
+    def click(self, mode: str) -> Callable:
+        """What a click on the view of a mode does."""
+
+        def explain(visit: Visit | None, gamma: float, lam: float, event: gr.SelectData) -> tuple:
+            if visit is None or visit.preview is None:
+                return gr.skip(), problem(GONE)
+            drawn, found = visit.explain(OpinionFusion(mode, lam, gamma), *event.index)
+            return drawn, explanation(found, visit.opinions.vocabulary, mode)
+
+        return explain
+
+    def files(self, visit: Visit | None, mode: str, gamma: float, lam: float) -> tuple:
+        """Mask and JSON, where Gradio finds and deletes them."""
+        if visit is None or visit.preview is None:
+            return None, problem(GONE)
+        contents = visit.files(OpinionFusion(mode, lam, gamma))
+        return [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()], ''
+
+    def understood(self, text: str) -> str:
+        """The names that are being typed."""
+        try:
+            return chips(class_names(text), self.inferencer.trained.names)
+        except ValueError as error:
+            return problem(error)
+
+
+def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> gr.Blocks:
+    """The page, ready for ``serve``.
+
+    Args:
+        inferencer (ZeroShotInferencer): The model; shared by all visitors.
+        examples (Sequence[str]): Files of pictures that are offered.
+    """
+    own = inferencer.model.fusion
+    modes = list(MODES) if inferencer.model.scorer is not None else ['seg']
+    names = '\n'.join(inferencer.model.vocabulary.names)
+    actions = Actions(inferencer, modes)
+    with gr.Blocks(title='mmzeg', analytics_enabled=False, delete_cache=(TIDY, KEEP)) as page:
+        visit = gr.State(None, time_to_live=KEEP)
+        gr.Markdown(
+            '# mmzeg: segments by any name\nGive a picture and class names. A star marks names that the model was not '
+            'trained on. Click a result to see why a pixel has its name.'
+        )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=280):
+                picture = gr.Image(
+                    label='Picture', sources=['upload', 'clipboard'], height=300, elem_id='picture', buttons=[]
+                )
+                # The file as it came: the inferencer reads it, and says what is wrong with it.
+                picture.preprocess = lambda payload: None if payload is None else payload.path
+                if examples:
+                    gr.Examples(list(examples), picture, label='Examples')
+            with gr.Column(scale=3, min_width=280):
+                typed = gr.Textbox(
+                    names,
+                    label='Class names',
+                    info='One a line, or separated by ";". "cat, kitten" is one class with a synonym.',
+                    lines=5,
+                    max_lines=8,
+                    elem_id='classes',
+                )
+                understood = gr.HTML(actions.understood(names), elem_classes='mmzeg', elem_id='understood')
+                button = gr.Button('Name the segments', variant='primary', elem_id='name')
+        said = gr.HTML(elem_classes='mmzeg', elem_id='message')
+        with gr.Row():
+            gamma = gr.Slider(
+                0,
+                1,
+                round(own.gamma, 2),
+                step=0.01,
+                label='gamma: how much is taken from seen classes',
+                min_width=280,
+                elem_id='gamma',
+            )
+            lam = gr.Slider(
+                0,
+                1,
+                round(own.lam, 2),
+                step=0.01,
+                label="lambda: how much CLIP's opinion weighs for unseen classes",
+                min_width=280,
+                elem_id='lam',
+                visible='full' in modes,
+            )
+        with gr.Row():
+            views = [
+                gr.Image(
+                    label=MODES[mode],
+                    format='jpeg',
+                    interactive=False,
+                    min_width=280,
+                    buttons=['fullscreen'],
+                    alt_text=f'The picture in the colours of its classes, {MODES[mode]}',
+                    elem_id=f'view_{mode}',
+                )
+                for mode in modes
+            ]
+        with gr.Row():
+            with gr.Column(min_width=280):
+                key = gr.HTML(elem_classes='mmzeg', elem_id='legend')
+            with gr.Column(min_width=280):
+                details = gr.HTML(elem_classes='mmzeg', elem_id='details')
+        with gr.Row():
+            which = gr.Radio(modes, value=modes[-1], label='Files of', elem_id='which')
+            make = gr.Button('Make mask (PNG) and segments (JSON)', elem_id='make')
+        made = gr.File(label='Files', file_count='multiple', interactive=False, elem_id='files')
+
+        settings, results = [gamma, lam], [visit, said, *views, key, details, made]
+        private = dict(api_visibility='private')
+        # One picture at a time: the inferencer takes them one after another anyway.
+        network = dict(private, concurrency_id='network', concurrency_limit=1, trigger_mode='always_last')
+        picture.change(actions.open, [picture, typed, *settings], results, **network)
+        gr.on([button.click, typed.submit], actions.name, [visit, typed, *settings], results, **network)
+        # What only redraws is not queued behind other visitors' pictures.
+        quick = dict(private, queue=False, show_progress='hidden', trigger_mode='always_last')
+        typed.input(actions.understood, typed, understood, **quick)
+        gr.on([gamma.input, lam.input], actions.move, [visit, *settings], [*views, key], **quick)
+        for mode, view in zip(modes, views, strict=True):
+            view.select(actions.click(mode), [visit, *settings], [view, details], **quick)
+        make.click(actions.files, [visit, which, *settings], [made, said], **network)
+    return page
+
+
+def serve(page: gr.Blocks, host: str, port: int | None, max_upload: str = '20mb') -> str:
+    """Serve a page from a thread, and nothing but it: no share link, no API page, no history of runs.
+
+    Args:
+        page (gr.Blocks): Of ``build_page``.
+        host (str): Address to listen on.
+        port (int, optional): By default the first free one from 7860 on.
+        max_upload (str): Largest file, as "20mb".
+
+    Returns:
+        str: Its address.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    page.queue(max_size=WAITING)
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        max_file_size=max_upload,
+        state_session_capacity=SESSIONS,
+        theme=THEME,
+        css=CSS,
+        footer_links=[],
+        run_history=False,
+        share=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    return address

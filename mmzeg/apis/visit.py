@@ -1,0 +1,141 @@
+"""What one visitor's page works on: a picture, what was seen in it, and the names it has at present."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mmzeg.apis.drawing import palette
+from mmzeg.apis.inferencer import ZeroShotInferencer
+from mmzeg.apis.opinions import Look, Opinions
+from mmzeg.apis.pictures import read_picture
+from mmzeg.apis.preview import Preview
+from mmzeg.models.fusion import OpinionFusion
+from mmzeg.vocabulary import Vocabulary
+
+# Longest side of what is drawn, in pixels, at least and at most; of the colours, their opacity.
+LEAST, MOST, OPACITY = 384, 640, 0.55
+MAX_CLASSES = 1000
+
+
+def class_names(text: str) -> list[str]:
+    """Names of one class a line or of a list separated by ";"; "cat, kitten" is one class with a synonym.
+
+    Raises:
+        ValueError: No name, too many, or a class listed twice.
+    """
+    parts = (part for line in text.splitlines() for part in line.split(';'))
+    names = [', '.join(word.strip() for word in part.split(',') if word.strip()) for part in parts]
+    names = [name for name in names if name]
+    if not names:
+        raise ValueError('no class name: type one a line')
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f'{len(names)} class names: at most {MAX_CLASSES} are taken')
+    return list(Vocabulary(names).names)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One picture. It lives in its visitor's session alone.
+
+    Args:
+        file (str): The picture's name.
+        picture (np.ndarray): (h, w, 3) uint8 RGB, as large as it is drawn.
+        look (Look): What network and CLIP saw in it.
+        opinions (Opinions, optional): Of the present class names.
+        preview (Preview, optional): Label maps of these at (h, w).
+    """
+
+    file: str
+    picture: np.ndarray
+    look: Look
+    opinions: Opinions | None = None
+    preview: Preview | None = None
+
+    @classmethod
+    def begin(cls, inferencer: ZeroShotInferencer, path: str) -> 'Visit':
+        """A visit with a picture and no names yet: the network runs.
+
+        Raises:
+            ValueError, OSError: Not a picture, cut off, or too large.
+        """
+        picture = read_picture(path)
+        look = inferencer.look(np.ascontiguousarray(picture[..., ::-1]))
+        height, width = picture.shape[:2]
+        scale = np.clip(max(height, width), LEAST, MOST) / max(height, width)
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        return cls(Path(path).name, np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)), look)
+
+    def named(self, inferencer: ZeroShotInferencer, names: Sequence[str] | None) -> 'Visit':
+        """The visit with other class names, or with none; the network does not run.
+
+        Raises:
+            ValueError: No name, or a class listed twice.
+        """
+        if names is None:
+            return replace(self, opinions=None, preview=None)
+        opinions = inferencer.name(self.look, names)
+        return replace(self, opinions=opinions, preview=Preview(opinions, self.picture.shape[:2]))
+
+    def draw(self, fusion: OpinionFusion) -> tuple[np.ndarray, np.ndarray]:
+        """A picture (h, w, 3) uint8 RGB in the colours of its classes, and every class's share of it (C,), 0..1."""
+        labels = self.preview.label_map(fusion.mode, fusion.lam, fusion.gamma)
+        colours = palette(len(self.opinions.vocabulary))
+        drawn = cv2.addWeighted(self.picture, 1 - OPACITY, colours[labels], OPACITY, 0)
+        return drawn, np.bincount(labels.ravel(), minlength=len(colours)) / labels.size
+
+    def explain(self, fusion: OpinionFusion, column: int, row: int) -> tuple[np.ndarray, dict]:
+        """Why a drawn pixel has its name.
+
+        Returns:
+            tuple[np.ndarray, dict]: As ``draw``, with the outline of the pixel's segment; and what
+            ``Opinions.explain`` says, with the pixel's ``x`` and ``y`` in the picture as it came, and ``share`` of the
+            segment in the picture, 0..1.
+        """
+        (height, width), (rows, columns) = self.picture.shape[:2], self.opinions.geometry.original
+        x = min(int((column + 0.5) * columns / width), columns - 1)
+        y = min(int((row + 0.5) * rows / height), rows - 1)
+        found = self.opinions.explain(fusion, x, y)
+        inside = self._segment(fusion, self.opinions.vocabulary.index(found['name']), found['query'])
+        drawn, _ = self.draw(fusion)
+        outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
+            cv2.drawContours(drawn, outlines, -1, colour, thickness)
+        return drawn, found | dict(x=x, y=y, share=inside.mean())
+
+    def _segment(self, fusion: OpinionFusion, label: int, query: int) -> np.ndarray:
+        """(h, w) bool: pixels of a class to which a query gives most, as drawn."""
+        labels = self.preview.label_map(fusion.mode, fusion.lam, fusion.gamma)
+        voices = self.opinions.scores(fusion)[:, label, None] * self.preview.masks
+        return (labels == label) & (voices.argmax(0).view(labels.shape) == query).cpu().numpy()
+
+    def files(self, fusion: OpinionFusion) -> dict[str, bytes]:
+        """Contents by name: the label map at the picture's own size, and what stands in it.
+
+        The map is a palette PNG, or from 257 classes on one of 16 bits of grey; the JSON has the settings, every class
+        with its value in the map, and the segments of ``Opinions.read``.
+        """
+        labels, segments = self.opinions.read(fusion)
+        labels, vocabulary = labels.cpu().numpy(), self.opinions.vocabulary
+        colours = palette(len(vocabulary))
+        if len(vocabulary) <= 256:
+            mask = Image.fromarray(labels.astype(np.uint8))
+            mask.putpalette(colours.tobytes())
+        else:
+            mask = Image.fromarray(labels.astype(np.uint16))
+        png = io.BytesIO()
+        mask.save(png, 'PNG')
+        classes = [
+            dict(value=value, name=name, trained_on=vocabulary.is_seen(name), colour=colours[value].tolist())
+            for value, name in enumerate(vocabulary.names)
+        ]
+        report = dict(picture=self.file, width=labels.shape[1], height=labels.shape[0])
+        report |= dict(mode=fusion.mode, lam=fusion.lam, gamma=fusion.gamma, classes=classes, segments=segments)
+        stem = f'{Path(self.file).stem}_{fusion.mode}'
+        text = json.dumps(report, indent=1, ensure_ascii=False)
+        return {f'{stem}.png': png.getvalue(), f'{stem}.json': text.encode()}
