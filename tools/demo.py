@@ -4,18 +4,19 @@ python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; 
 """
 
 import argparse
+import io
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config, DictAction
 from PIL import Image
 from pycocotools import mask as coco_mask
-from rich.progress import track
+from rich.progress import Progress
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.drawing import overlay, palette
@@ -77,10 +78,13 @@ def sources_of(inputs: Sequence[str], out: Path) -> list[str | int]:
     """Single files and camera numbers.
 
     Raises:
-        FileNotFoundError: Nothing fits a pattern, or a folder has neither pictures nor videos.
+        FileNotFoundError: No such file, nothing fits a pattern, or a folder has neither pictures nor videos.
         ValueError: What is written would replace what is read.
     """
     found = expand([int(name) if name.isdecimal() and not Path(name).exists() else name for name in inputs])
+    missing = [source for source in found if isinstance(source, str) and not Path(source).is_file()]
+    if missing:
+        raise FileNotFoundError(f'{missing[0]}: no such file')
     inside = [source for source in found if isinstance(source, str) and Path(source).resolve().parent == out.resolve()]
     if inside:
         raise ValueError(f'--out {out}: {inside[0]} is in this folder and might be written over: give another one')
@@ -119,15 +123,14 @@ class Output:
 
     def write(self, name: str, found: dict) -> None:
         """Label map and segments, as asked for."""
-        prediction = found['prediction']
-        label_map = prediction['label_map']
+        label_map, prediction = found['prediction']['label_map'], found['prediction']
         if self.masks:
-            save_labels(self.folder / f'masks/{name}.png', label_map, len(prediction['classes']))
+            save(self.folder / f'masks/{name}.png', encoded_labels(label_map, len(prediction['classes'])))
         if self.segments:
             height, width = label_map.shape
             content = dict(input=str(found['input']), height=height, width=width)
             content['segments'] = [with_rle(segment) for segment in prediction['segments']]
-            save(self.folder / f'segments/{name}.json', lambda part: part.write_text(json.dumps(content)))
+            save(self.folder / f'segments/{name}.json', content)
 
 
 def with_rle(segment: dict) -> dict:
@@ -137,21 +140,29 @@ def with_rle(segment: dict) -> dict:
     return rest | dict(segmentation=rle | dict(counts=rle['counts'].decode()))
 
 
-def save_labels(path: Path, label_map: np.ndarray, count: int) -> None:
+def encoded_labels(label_map: np.ndarray, count: int) -> bytes:
     """An indexed PNG in the colours of the drawn picture; of more than 256 classes 16 bits of grey."""
     if count > 256:
-        image = Image.fromarray(label_map.astype(np.uint16))
-    else:
-        image = Image.fromarray(label_map.astype(np.uint8), 'P')
-        image.putpalette(palette(count).tobytes())
-    save(path, lambda part: image.save(part, 'PNG'))
+        return encoded(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
+    image = Image.fromarray(label_map.astype(np.uint8)).convert('P')
+    image.putpalette(palette(count).tobytes())
+    return encoded(image, 'PNG')
 
 
-def save(path: Path, write: Callable[[Path], object]) -> None:
-    """A whole file or an OSError that names it."""
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """In memory first: of a full disk Pillow's own writing says nothing that helps."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def save(path: Path, content: bytes | dict) -> None:
+    """A whole file, of a dict as JSON, or an OSError that names it."""
+    if isinstance(content, dict):
+        content = json.dumps(content).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_whole(path, write)
+        write_whole(path, lambda partial: partial.write_bytes(content))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -159,17 +170,14 @@ def save(path: Path, write: Callable[[Path], object]) -> None:
 def segment_pictures(stream: Iterator[dict], count: int, output: Output) -> list[str]:
     """Write what is found in pictures; returns the errors of those that could not be read."""
     errors = []
-    for found in track(stream, 'pictures', total=count):
-        if found['error'] is not None:
-            errors.append(found['error'])
-            continue
-        name, prediction = output.name(found['input']), found['prediction']
-        drawn = overlay(found['picture'], prediction['label_map'], prediction['classes'], prediction['unseen'])
-        save(
-            output.folder / f'{name}.jpg',
-            lambda part, drawn=drawn: Image.fromarray(drawn).save(part, 'JPEG', quality=95),
-        )
-        output.write(name, found)
+    with Progress() as bar:
+        for found in bar.track(stream, count, description='pictures'):
+            if found['error'] is not None:
+                errors.append(found['error'])
+                continue
+            name = output.name(found['input'])
+            save(output.folder / f'{name}.jpg', encoded(Image.fromarray(drawn(found)), 'JPEG', quality=95))
+            output.write(name, found)
     return errors
 
 
@@ -179,37 +187,40 @@ def segment_video(stream: Iterator[dict], source: str | int, output: Output) -> 
     Raises:
         ValueError: A frame cannot be read or taken.
     """
-    info, name = video_info(source), output.name(source)
+    info, name, camera = video_info(source), output.name(source), isinstance(source, int)
     path, start, number = output.folder / f'{name}.mp4', time.monotonic(), 0
     with VideoWriter(path, info.fps) as writer:
         try:
-            for number, found in enumerate(track(stream, path.name, total=info.frames or None), 1):
-                if found['error'] is not None:
-                    raise ValueError(found['error'])
-                prediction = found['prediction']
-                drawn = overlay(
-                    found['picture'], prediction['label_map'], prediction['classes'], prediction['unseen'], steady=True
-                )
-                writer.write(drawn[..., ::-1])
-                # A camera does not wait: its frames are repeated, so that the video is as fast as life.
-                while isinstance(source, int) and writer.count < (time.monotonic() - start) * info.fps:
-                    writer.write(drawn[..., ::-1])
-                output.write(f'{name}/{number - 1:06d}', found)
+            with Progress() as bar:
+                for found in bar.track(stream, info.frames or None, description=path.name):
+                    if found['error'] is not None:
+                        raise ValueError(found['error'])
+                    frame = drawn(found, steady=True)[..., ::-1]
+                    writer.write(frame)
+                    # A camera does not wait: its frames are repeated, so that the video is as fast as life.
+                    while camera and writer.count < (time.monotonic() - start) * info.fps:
+                        writer.write(frame)
+                    output.write(f'{name}/{number:06d}', found)
+                    number += 1
         except KeyboardInterrupt:
-            if not isinstance(source, int):
+            if not camera or not writer.count:
                 raise
     print(f'{path}: {number} frames')
     if number < info.frames:
         print(f'{source}: says that it has {info.frames} frames, and {number} could be read')
-    if not isinstance(source, int) and (reason := copy_sound(source, path)):
+    if not camera and (reason := copy_sound(source, path)):
         print(f'{path}: the sound, if there was one, was left out: {reason}')
 
 
-@one_line_errors
-def main() -> None:
-    args = parse_args()
-    if Path(args.config).suffix != '.py':
-        raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
+def drawn(found: dict, steady: bool = False) -> np.ndarray:
+    """What the stream found, (H, W', 3) uint8 RGB."""
+    prediction = found['prediction']
+    named = (prediction['classes'], prediction['unseen'])
+    return overlay(found['picture'], prediction['label_map'], *named, steady=steady)
+
+
+def run(args: argparse.Namespace) -> list[str]:
+    """Segment all inputs; returns the errors of those that could not be."""
     asked = vocabulary(args.classes, args.seen)
     asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = sources_of(args.inputs, args.out)
@@ -219,10 +230,9 @@ def main() -> None:
     inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
     output = Output(args.out, args.save_masks, args.segments)
     if args.save_masks:
-        listed = dict(enumerate(asked['classes'] or inferencer.model.vocabulary.names))
-        save(args.out / 'masks/classes.json', lambda part: part.write_text(json.dumps(listed, indent=1)))
+        save(args.out / 'masks/classes.json', dict(enumerate(asked['classes'] or inferencer.model.vocabulary.names)))
     moving = [source for source in sources if isinstance(source, int) or is_video(source)]
-    pictures = [source for source in sources if source not in moving]
+    pictures = [source for source in sources if not isinstance(source, int) and not is_video(source)]
     errors = []
     if pictures:
         errors += segment_pictures(inferencer.stream(pictures, **asked), len(pictures), output)
@@ -231,16 +241,26 @@ def main() -> None:
             segment_video(inferencer.stream(source, **asked), source, output)
         except ValueError as error:
             errors.append(str(error))
+    if errors:
+        errors.append(f'{len(errors)} of {len(sources)} inputs could not be segmented')
+    return errors
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    if Path(args.config).suffix != '.py':
+        raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
+    try:
+        errors = run(args)
+    except KeyboardInterrupt:
+        print('mmzeg: stopped', file=sys.stderr)
+        sys.exit(130)
     for error in errors:
         print(f'mmzeg: error: {error}', file=sys.stderr)
     if errors:
-        print(f'mmzeg: {len(errors)} of {len(sources)} inputs could not be segmented', file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except KeyboardInterrupt:
-        print('mmzeg: stopped', file=sys.stderr)
-        sys.exit(130)
+    main()
