@@ -1,6 +1,7 @@
 """Two opinions on every segment become one score, and calibration (paper section 3.4, equations 4 to 6)."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -19,15 +20,19 @@ class OpinionFusion:
             p^lam * (mean of p' over the seen)^(1 - lam). ``unseen``: every class as if unseen.
         lam (float): Ensemble balance lambda in [0, 1]. Defaults to 2 / 3.
         gamma (float): Calibration, subtracted from every seen class of the semantic map, >= 0. Defaults to 0.1.
+
+    Raises:
+        ValueError: An unknown mode, or lam or gamma out of range, not finite, or no number.
     """
 
     def __init__(self, mode: str = 'full', lam: float = 2 / 3, gamma: float = 0.1) -> None:
         if mode not in MODES:
             raise ValueError(f'fusion mode {mode!r} is unknown: use one of {", ".join(MODES)}')
-        if not 0 <= lam <= 1:
+        if not isinstance(lam, Real) or not 0 <= lam <= 1:
             raise ValueError(f'fusion lam must lie in [0, 1], got {lam}')
-        if gamma < 0:
-            raise ValueError(f'fusion gamma must be 0 or more, got {gamma}')
+        # Times the 0 of an unseen class infinity is no number; and what is none is in no order with others.
+        if not isinstance(gamma, Real) or not 0 <= gamma <= torch.finfo(torch.float32).max:
+            raise ValueError(f'fusion gamma must be 0 or more, and finite, got {gamma}')
         self.mode, self.lam, self.gamma = mode, lam, gamma
 
     @property
