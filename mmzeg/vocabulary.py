@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmzeg.registry import TASK_UTILS
+
+# Control characters, line and paragraph separators, and halves of surrogate pairs, which are no text.
+UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 @TASK_UTILS.register_module()
@@ -21,8 +25,9 @@ class Vocabulary:
 
     Raises:
         FileNotFoundError: ``classes`` is a string and no such file is there.
-        ValueError: No class, a name that is no string, a class twice or both seen and unseen, an unseen class that is
-            not among the classes, or a file of another form; names the class, and the file if one was given.
+        ValueError: No class, a name that is no string or has a line break, a class twice or both seen and unseen, an
+            unseen class that is not among the classes, or a file of another form; names the class, and the file if one
+            was given.
     """
 
     def __init__(
@@ -35,11 +40,11 @@ class Vocabulary:
         if isinstance(classes, (str, Path)):
             origin = f'{classes}: '
             classes, unseen = _read(Path(classes), unseen)
-        self.names = _checked(classes, f'{origin}classes')
+        self.names = check_names(classes, f'{origin}classes')
         if not self.names:
             raise ValueError(f'{origin}the vocabulary is empty: list at least one class name')
         self._index = {name: index for index, name in enumerate(self.names)}
-        self._unseen = frozenset(_checked(() if unseen is None else unseen, f'{origin}unseen'))
+        self._unseen = frozenset(check_names(() if unseen is None else unseen, f'{origin}unseen'))
         strangers = sorted(self._unseen - self._index.keys())
         if strangers:
             raise ValueError(
@@ -118,7 +123,8 @@ class Vocabulary:
         return self.names, self.unseen, self.prompts
 
 
-def _checked(names: Sequence[str], label: str) -> tuple[str, ...]:
+def check_names(names: Sequence[str], label: str) -> tuple[str, ...]:
+    """The names as a tuple; ValueError, with the class and ``label``, where they are no list of different names."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(f'{label} must be a list of class names, got {names!r}')
     names = tuple(names)
@@ -126,6 +132,9 @@ def _checked(names: Sequence[str], label: str) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f'{label}: a class name must be a non-empty string, got {name!r}')
+        if UNPRINTABLE.search(name):
+            # "cat\n" is not the "cat" of training, and would be scored as unseen.
+            raise ValueError(f'{label}: class {name!r:.60} has a line break or a control character: remove it')
         if name in met:
             raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
         met.add(name)
@@ -145,7 +154,7 @@ def _read(path: Path, unseen: Sequence[str] | None) -> tuple[list[str], Sequence
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in ('seen', 'unseen')):
         raise ValueError(f'{path}: a JSON of classes needs the lists "seen" and "unseen"')
     for part in ('seen', 'unseen'):
-        _checked(split[part], f'{path}: {part}')
+        check_names(split[part], f'{path}: {part}')
     both = sorted(set(split['seen']) & set(split['unseen']))
     if both:
         raise ValueError(f'{path}: class {both[0]!r} is both seen and unseen: remove it from one')
