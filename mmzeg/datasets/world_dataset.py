@@ -4,7 +4,7 @@ import colorsys
 
 from mmseg.datasets import BaseSegDataset
 
-from mmzeg.datasets.world import CLASSES, OUTSIDE, SYNONYMS, Scene
+from mmzeg.datasets.world import CLASSES, OUTSIDE, SYNONYMS, Scene, scene_name
 from mmzeg.registry import DATASETS
 
 
@@ -41,11 +41,11 @@ class WorldDataset(BaseSegDataset):
         super().__init__(reduce_zero_label=False, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Every scene, and the names by which an error speaks of it."""
+        """Every scene, and the names under which mmengine's fileio reads it and an error speaks of it."""
         return [
             dict(
-                img_path=f'world/{scene.split}/{scene.index}',
-                seg_map_path=f'world/{scene.split}/{scene.index}',
+                img_path=scene_name(scene, 'images'),
+                seg_map_path=scene_name(scene, 'annotations'),
                 scene=scene,
                 label_map=self.label_map,
                 reduce_zero_label=False,

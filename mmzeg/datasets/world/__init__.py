@@ -1,3 +1,4 @@
+from .backend import WorldBackend, scene_name
 from .scenes import Scene, draw_picture, draw_scene
 from .vocabulary import CLASSES, OBJECTS, OUTSIDE, SEEN, SYNONYMS, TEXTURES, UNSEEN
 
@@ -10,6 +11,8 @@ __all__ = [
     'TEXTURES',
     'UNSEEN',
     'Scene',
+    'WorldBackend',
     'draw_picture',
     'draw_scene',
+    'scene_name',
 ]
