@@ -97,11 +97,11 @@ def test_quickstart_stopped_and_gone_on_with(tmp_path):
     assert again.returncode == 0 and 'not trained again' in again.stdout
     swept = run(
         'analysis_tools/sweep.py', 'configs/zegformer_r18_world.py', work / 'iter_4.pth', '--data', 'test',
-        '--gamma', '0', '--lam', '0.8', '--modes', 'full', '--out', tmp_path / 'rows.json',
+        '--gamma', '0', '--lam', '0.8', '--modes', 'full', '--out', tmp_path / 'swept',
         '--cfg-options', *fields[5:],
     )  # fmt: skip
     assert swept.returncode == 0, swept.stderr
-    row = json.loads((tmp_path / 'rows.json').read_text())[0]
+    row = json.loads((tmp_path / 'swept/sweep.json').read_text())['rows'][0]
     full = next(line for line in rows if line.startswith('| full'))
     assert f'{row["seen_mIoU"]:.1f}' in full
     diagnosed = run(
@@ -205,7 +205,8 @@ def test_a_sweep_leaves_the_config_of_the_training_as_it_is(tmp_path):
     cfg.dump(tmp_path / 'config.py')
     before = (tmp_path / 'config.py').read_text()
     result = run(
-        'analysis_tools/sweep.py', tmp_path / 'config.py', tmp_path / 'random.pth', '--modes', 'seg', '--cfg-options',
+        'analysis_tools/sweep.py', tmp_path / 'config.py', tmp_path / 'random.pth', '--modes', 'seg',
+        '--out', tmp_path, '--cfg-options',
         'val_dataloader.dataset.length=1', 'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -20,7 +20,7 @@ from mmzeg.models.segmentors.zegformer import assemble, valid_size
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweep import SCORES, load, write  # noqa: E402
+from sweep import SCORES, ignore_index, load, write  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,7 +123,7 @@ def main() -> None:
             f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer'
         )
     runner, loader = load(cfg, args.checkpoint, args.data)
-    diagnosis = Diagnosis(runner.model)
+    diagnosis = Diagnosis(runner.model, ignore_index(cfg, args.data))
     for batch in track_iter_progress((loader, len(loader))):
         diagnosis.process(batch)
     results = diagnosis.results()

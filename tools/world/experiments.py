@@ -105,13 +105,13 @@ class Experiments:
 
     def sweep(self, variant: Variant, seed: int | None, name: str, *options: str) -> list[dict]:
         """Rows of tools/analysis_tools/sweep.py, on the val split where classes are held out and on test elsewhere."""
-        data = 'val' if seed is None else 'test'
-        options = ('--data', data, '--modes', *variant.modes, *options)
-        return self._result('sweep.py', variant, seed, name, *options)
+        data = ('--data', 'test') if seed is not None else ('--data', 'val', '--held-out', ','.join(HELD_OUT))
+        options = (*data, '--modes', *variant.modes, *options)
+        return self._result('sweep.py', variant, seed, name, f'{name}/sweep.json', *options)['rows']
 
     def diagnose(self, variant: Variant, seed: int) -> dict:
         """Figures of tools/analysis_tools/diagnose.py on the test split."""
-        return self._result('diagnose.py', variant, seed, 'diagnosis')
+        return self._result('diagnose.py', variant, seed, 'diagnosis.json', 'diagnosis.json')
 
     def settings(self, variant: Variant) -> dict[str, dict]:
         """For every mode the row that is best where classes are held out."""
@@ -136,21 +136,13 @@ class Experiments:
             hold_out(cfg)
         return cfg
 
-    def _result(self, tool: str, variant: Variant, seed: int | None, name: str, *options: str) -> list | dict:
+    def _result(self, tool: str, variant: Variant, seed: int | None, out: str, result: str, *options: str) -> dict:
+        """What a tool told to write to ``out`` has written to the JSON file ``result``."""
         folder = self._folder(variant, seed)
-        out = folder / f'{name}.json'
-        if not out.exists():
-            tool = f'tools/analysis_tools/{tool}'
-            self._run(
-                tool,
-                folder / 'config.py',
-                self.train(variant, seed),
-                '--out',
-                out,
-                *options,
-                log=folder / f'{name}.log',
-            )
-        return json.loads(out.read_text())
+        if not (folder / result).exists():
+            arguments = (folder / 'config.py', self.train(variant, seed), '--out', folder / out, *options)
+            self._run(f'tools/analysis_tools/{tool}', *arguments, log=folder / f'{out.removesuffix(".json")}.log')
+        return json.loads((folder / result).read_text())
 
     def _run(self, tool: str, *arguments: object, log: Path) -> None:
         print(f'{tool} -> {log}', flush=True)
