@@ -1,7 +1,7 @@
 """Any class name on any picture, from Python."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.infer.infer import BaseInferencer
 from mmengine.registry import init_default_scope
@@ -25,7 +26,7 @@ from mmzeg.apis.pictures import expand, read_all, read_picture
 from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.segmentors.zegformer import ZegFormer, valid_size
 from mmzeg.registry import MODELS
-from mmzeg.vocabulary import Vocabulary
+from mmzeg.vocabulary import Vocabulary, check_names
 
 # What a pipeline of a dataset has and a picture alone has not.
 LOADERS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
@@ -152,7 +153,7 @@ class ZeroShotInferencer(BaseInferencer):
             raise ValueError(f'batch_size must be 1 or more, got {batch_size}')
         vocabulary, fusion, scorer = (
             self._vocabulary(classes, seen),
-            self._fusion(mode, lam, gamma),
+            self.fusion(mode, lam, gamma),
             self._scorer(scorer),
         )
         if fusion.needs_scorer and scorer is None:
@@ -172,11 +173,11 @@ class ZeroShotInferencer(BaseInferencer):
         with self._lock, torch.no_grad():
             inputs, metas = self._batch([data])
             embeddings, mask_logits, views = self.model.unnamed(inputs, metas)
-        views = None if views is None else views[0]
-        return Look(embeddings[0], mask_logits[0], views, self._geometry(inputs, metas[0]))
+        views, image = None if views is None else views[0], self.model.denormalize(inputs)[0]
+        return Look(embeddings[0], mask_logits[0], views, self._geometry(inputs, metas[0]), image)
 
     def name(self, look: Look, classes: Sequence[str] | None = None, seen: Sequence[str] | None = None) -> Opinions:
-        """What is said of a look's segments when they may have these names; see ``__call__``. Nothing is looked at anew.
+        """What is said of a look's segments if they may have these names; see ``__call__``. Nothing is looked at anew.
 
         With pruning in the config the opinions are still of all segments.
         """
@@ -289,6 +290,9 @@ class ZeroShotInferencer(BaseInferencer):
         own = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] not in LOADERS]
         return Compose([dict(type='mmseg.LoadImageFromNDArray'), *own])
 
+    def _init_collate(self, cfg: Config) -> Callable:
+        return pseudo_collate
+
     def _init_visualizer(self, cfg: Config) -> None:
         return None
 
@@ -296,13 +300,14 @@ class ZeroShotInferencer(BaseInferencer):
         if isinstance(classes, str):
             raise ValueError(f'classes is one string, {classes[:40]!r}: give a list of names')
         names = self._own[0].names if classes is None else Vocabulary(classes).names
-        known = set(self.trained.names if seen is None else seen)
-        strangers = [] if seen is None else [name for name in seen if name not in names]
+        known = set(self.trained.names if seen is None else check_names(seen, 'seen'))
+        strangers = () if seen is None else known - set(names)
         if strangers:
-            raise ValueError(f'{strangers[0]!r} is listed in seen but not among the classes: add it there')
+            raise ValueError(f'{min(strangers)!r} is listed in seen but not among the classes: add it there')
         return Vocabulary(names, unseen=[name for name in names if name not in known])
 
-    def _fusion(self, mode: str | None, lam: float | None, gamma: float | None) -> OpinionFusion:
+    def fusion(self, mode: str | None = None, lam: float | None = None, gamma: float | None = None) -> OpinionFusion:
+        """The config's own fusion, changed in what is given; ValueError as in ``mmzeg.OpinionFusion``."""
         own, given = self._own[1], dict(mode=mode, lam=lam, gamma=gamma)
         return OpinionFusion(**{name: getattr(own, name) if value is None else value for name, value in given.items()})
 

@@ -35,12 +35,14 @@ class Look:
         mask_logits (Tensor): (Q, h, w).
         views (Tensor, optional): (V, Q, d) CLIP's embeddings, None where there is no scorer.
         geometry (Geometry): Of the picture.
+        image (Tensor): (3, H', W') RGB in 0..255, the padded input that the scorer is given.
     """
 
     embeddings: Tensor
     mask_logits: Tensor
     views: Tensor | None
     geometry: Geometry
+    image: Tensor
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ class Opinions:
         Returns:
             dict: ``name`` and ``score`` of the class that won, calibrated; ``runners_up``, the next classes of the
             pixel; ``query``, which gave most to it, and ``mask``, that query's mask there, in [0, 1]; and what was said
-            of that query's segment: ``seg`` (p), ``img`` (p', None if CLIP was not asked) and ``fused``. Lists are of
-            (name, score), best first.
+            of that query's segment, see ``of_query``. Lists are of (name, score), best first.
 
         Raises:
             ValueError: A pixel outside the picture.
@@ -139,12 +140,6 @@ class Opinions:
         pixel = mask @ scores - fusion.gamma * self.seen.to(scores.dtype)
         best = pixel.argmax()
         query = int((scores[:, best] * mask).argmax())
-        opinions = {
-            name: OpinionFusion(name)(self.class_logits[query], self.image_logits[query], self.seen)
-            for name in ('seg', 'img')
-            if self.image_logits is not None
-        } or dict(seg=OpinionFusion('seg')(self.class_logits[query], None, self.seen))
-        said = {name: self._top(values, top) for name, values in opinions.items()}
         ranked = self._top(pixel, top + 1)
         return dict(
             name=ranked[0][0],
@@ -152,10 +147,23 @@ class Opinions:
             runners_up=ranked[1:],
             query=query,
             mask=mask[query].item(),
-            seg=said['seg'],
-            img=said.get('img'),
-            fused=self._top(scores[query], top),
+            **self.of_query(fusion, query, top),
         )
+
+    def of_query(self, fusion: OpinionFusion, query: int, top: int = 5) -> dict:
+        """What was said of a query's segment: ``seg`` (p), ``img`` (p', None if CLIP was not asked) and ``fused``.
+
+        Lists are of (name, score), best first.
+        """
+        class_logits = self.class_logits[query]
+        image_logits = None if self.image_logits is None else self.image_logits[query]
+        said = dict(seg=OpinionFusion('seg'), img=OpinionFusion('img'), fused=fusion)
+        return {
+            name: None
+            if one.needs_scorer and image_logits is None
+            else self._top(one(class_logits, image_logits, self.seen), top)
+            for name, one in said.items()
+        }
 
     def _top(self, values: Tensor, count: int) -> list[tuple[str, float]]:
         values, indices = values.topk(min(count, len(values)))
