@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / 'docs/en').glob('*.md'))
+READMES = [ROOT / 'README.md', ROOT / 'README_zh-CN.md']
 FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.M | re.S)
 SHORT = {
     'tools/train.py': 'train_cfg.max_iters=2 train_dataloader.batch_size=2 val_dataloader.dataset.length=2',
@@ -65,7 +66,7 @@ def shorten(command, folder):
 @pytest.fixture
 def folder(tmp_path):
     """A working directory that looks like the repository's root."""
-    for name in ('configs', 'tools'):
+    for name in ('configs', 'tools', 'tests', 'mmzeg'):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
@@ -77,9 +78,11 @@ def run(arguments, folder):
     assert result.returncode == 0, f'{arguments}\n{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize('page', PAGES + READMES, ids=lambda page: page.stem)
 def test_blocks(page, folder):
     for block in blocks(page):
+        if block.language == 'bibtex':
+            continue
         assert block.language in ('bash', 'python'), f'{block.language}: not a language that this test runs'
         if block.title.startswith('needs '):
             for command in commands(block.text):
@@ -91,6 +94,37 @@ def test_blocks(page, folder):
         else:
             for command in commands(block.text):
                 run(['bash', '-c', shorten(command, folder)], folder)
+
+
+@pytest.mark.parametrize('readme', READMES, ids=lambda page: page.stem)
+def test_readme(readme, folder):
+    """Its line of Python with the world's model, its config as a model, its links, and the commands in its text."""
+    line, config = (block.text for block in blocks(readme) if block.language == 'python')
+    prepare = f"""
+import torch
+from PIL import Image
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from mmseg.utils import register_all_modules
+from mmzeg.datasets.world import Scene, draw_scene
+register_all_modules()
+model = MODELS.build(Config.fromfile('{folder}/readme_config.py').model)
+assert model.vocabulary.unseen == ('kite',) and len(model.decode_head.classifier.train_vocabulary) == 3
+torch.save(dict(state_dict=model.state_dict()), 'model.pth')
+Image.fromarray(draw_scene(Scene('test', 0, 64))[0]).save('street.jpg')
+"""
+    (folder / 'readme_config.py').write_text(config)
+    shown = "assert found['predictions'][0]['label_map'].shape == (64, 64), found"
+    run([sys.executable, '-c', prepare + line.replace('zegformer_r101_coco', 'zegformer_r18_world') + shown], folder)
+    text = FENCE.sub('', readme.read_text())
+    links = [link for link in re.findall(r'\]\(([^)#]+)', text) if '://' not in link]
+    assert len(links) > 10 and [link for link in links if not (ROOT / link).is_file()] == []
+    commands_in_text = re.findall(r'`python (tools/[^`]+)`', text)
+    assert commands_in_text
+    for command in commands_in_text:
+        run(['bash', '-c', f'python {command}'], folder)
+    tools = re.findall(r'`(tools/\S+?\.py)`', text)
+    assert len(tools) >= 7 and [tool for tool in tools if not (ROOT / tool).is_file()] == []
 
 
 def check(command):

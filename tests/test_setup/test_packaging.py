@@ -21,5 +21,5 @@ def test_the_wheel_is_whole_and_pulls_in_no_stack(tmp_path):
 
 
 def test_one_test_command():
-    assert '    make test\n' in (ROOT / 'README.md').read_text()
+    assert '\nmake test\n' in (ROOT / 'README.md').read_text()
     assert (ROOT / '.ci' / 'run').read_text().splitlines()[-1] == 'make test'
