@@ -1,6 +1,8 @@
 """Frozen CLIP, loaded when first asked and shared by all who name the same weights."""
 
+import logging
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,6 +11,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmzeg.clip.loading import config_beside, file_config, load_clip, model_config, statistics, weight_path
@@ -21,6 +24,7 @@ PRECISIONS = {'auto': None, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16'
 TEXTS_AT_ONCE = 256
 _LOADED: dict[tuple, nn.Module] = {}
 _LOCK = threading.RLock()
+_doubted: set[str] = set()
 
 
 @MODELS.register_module()
@@ -139,7 +143,8 @@ class CLIP:
     ) -> Tensor:
         """(C, d) unit embeddings, float32 on the CPU (reference, step 6), kept on disk.
 
-        Every synonym of a name through every template, each normalised, averaged, normalised again.
+        Every synonym of a name through every template, each normalised, averaged, normalised again. Of names that
+        OpenAI's tokenizer cuts off, or that are not in Latin letters, a warning is logged, once for each.
 
         Args:
             names (list[str]): C class names.
@@ -150,6 +155,7 @@ class CLIP:
         dtype = self._dtype(device)
         asked = (tuple(names), tuple(templates), dtype)
         if asked not in self._embeddings:
+            self._doubt(names, templates)
             # By the type computed in, not the one asked for: `auto` differs between machines that share a cache.
             key = dict(clip=self.fingerprint(), dtype=str(dtype), templates=templates, names=list(names))
             shape = (len(names), self.embed_dim)
@@ -159,6 +165,24 @@ class CLIP:
                 self._embeddings.pop(next(iter(self._embeddings)))
             self._embeddings[asked] = found
         return self._embeddings[asked]
+
+    def _doubt(self, names: Sequence[str], templates: list[str]) -> None:
+        """Warn, in every process once, of names that this CLIP cannot read, or not to their end."""
+        if self.config['text_cfg'].get('hf_tokenizer_name'):
+            return  # of another tokenizer: it may be multilingual, and kept embeddings must not need it
+        limit, longest = self.context_length - 2, max(templates, key=len)
+        for name in names:
+            if name in _doubted:
+                continue
+            for word in name.split(', '):
+                text = longest.replace('{}', word)
+                # A token is at least a byte: most names need not be tokenized.
+                if len(text.encode(errors='replace')) > limit:
+                    count = len(_tokenizer(self.model, self.context_length).encode(text))
+                    if count > limit:
+                        _doubt(name, f'{count} tokens with its prompt, and CLIP reads the first {limit}: shorten it')
+            if any(not _is_latin(letter) for letter in name):
+                _doubt(name, 'not all Latin letters, and this CLIP knows English: expect wrong masks, or translate it')
 
     def _embed(self, names: Sequence[str], templates: list[str], device: torch.device) -> Tensor:
         texts = [[t.replace('{}', word) for word in name.split(', ') for t in templates] for name in names]
@@ -209,6 +233,20 @@ def _exact(device: torch.device) -> Iterator[None]:
     """Neither gradients nor autocast; nor inference tensors, which a later training step could not use."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
+
+
+def _is_latin(letter: str) -> bool:
+    """Whether it is no letter of another script, and no picture such as an emoji."""
+    if letter.isascii():
+        return True
+    foreign = letter.isalpha() and 'LATIN' not in unicodedata.name(letter, '')
+    return not foreign and unicodedata.category(letter) != 'So'
+
+
+def _doubt(name: str, reason: str) -> None:
+    _doubted.add(name)
+    shown = name if len(name) <= 40 else f'{name[:37]}...'
+    print_log(f'class {shown!r}: {reason}', 'current', logging.WARNING)
 
 
 @lru_cache
