@@ -37,7 +37,7 @@ def example_files(folder: Path | None, drawn: Path) -> list[str]:
         FileNotFoundError: No such folder, or no picture in it.
     """
     if folder is None:
-        for index in range(6):
+        for index in range(5):
             scene = Scene('test', index, 256)
             Image.fromarray(draw_scene(scene)[0]).save(drawn / f'scene_{index}.png')
         folder = drawn

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
+from gradio.utils import get_upload_folder, is_in_or_equal
 
 from mmzeg.apis.inferencer import ZeroShotInferencer
 from mmzeg.apis.page_html import CSS, chips, explanation, legend, problem
@@ -17,6 +17,9 @@ KEEP, TIDY = 1800, 300
 # Visitors whose pictures are kept, the latest ones; and how many may wait.
 SESSIONS, WAITING = 16, 32
 GONE = f'no named picture: give one first (it is kept for {KEEP // 60} minutes)'
+NAME_EXAMPLES = """() => document.querySelectorAll('.gallery-item').forEach(
+    (button, place) => button.setAttribute('aria-label', `Example ${place + 1}`))"""
+NO_FILES = gr.update(value=None, visible=False)
 # No font from elsewhere; notes dark enough to be read.
 THEME = gr.themes.Base(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace']).set(
     block_info_text_color='*neutral_600', block_info_text_color_dark='*neutral_300'
@@ -34,13 +37,17 @@ class Actions:
     def __init__(self, inferencer: ZeroShotInferencer, modes: Sequence[str]) -> None:
         self.inferencer, self.modes = inferencer, modes
         # No views, legend, details and files.
-        self.blank = [*[None] * len(modes), '', '', None]
+        self.blank = [*[None] * len(modes), '', '', NO_FILES]
 
-    def open(self, path: str | None, text: str, gamma: float, lam: float) -> list:
-        """Another picture, or none any more."""
-        if path is None:
+    def open(self, upload: dict | None, text: str, gamma: float, lam: float) -> list:
+        """Another picture, or none any more. The upload is as the browser says, its file as it came."""
+        if upload is None:
             return [None, '', *self.blank]
+        path = str(upload.get('path'))
         try:
+            # Whoever writes requests by hand could name any file of this machine.
+            if not is_in_or_equal(path, get_upload_folder()):
+                raise ValueError('this is no upload')
             visit = Visit.begin(self.inferencer, path)
         except (OSError, ValueError) as error:
             return [None, problem(error, path), *self.blank]
@@ -54,7 +61,7 @@ class Actions:
             visit = visit.named(self.inferencer, class_names(text))
         except ValueError as error:
             return [visit.named(self.inferencer, None), problem(error), *self.blank]
-        return [visit, '', *self.move(visit, gamma, lam), '', None]
+        return [visit, '', *self.move(visit, gamma, lam), '', NO_FILES]
 
     def move(self, visit: Visit | None, gamma: float, lam: float) -> list:
         """Other settings: views and legend."""
@@ -78,9 +85,10 @@ class Actions:
     def files(self, visit: Visit | None, mode: str, gamma: float, lam: float) -> tuple:
         """Mask and JSON, where Gradio finds and deletes them."""
         if visit is None or visit.preview is None:
-            return None, problem(GONE)
+            return NO_FILES, problem(GONE)
         contents = visit.files(OpinionFusion(mode, lam, gamma))
-        return [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()], ''
+        paths = [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()]
+        return gr.update(value=paths, visible=True), ''
 
     def understood(self, text: str) -> str:
         """The names that are being typed."""
@@ -112,8 +120,6 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
                 picture = gr.Image(
                     label='Picture', sources=['upload', 'clipboard'], height=300, elem_id='picture', buttons=[]
                 )
-                # The file as it came: the inferencer reads it, and says what is wrong with it.
-                picture.preprocess = lambda payload: None if payload is None else payload.path
                 if examples:
                     gr.Examples(list(examples), picture, label='Examples')
             with gr.Column(scale=3, min_width=280):
@@ -169,20 +175,23 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
         with gr.Row():
             which = gr.Radio(modes, value=modes[-1], label='Files of', elem_id='which')
             make = gr.Button('Make mask (PNG) and segments (JSON)', elem_id='make')
-        made = gr.File(label='Files', file_count='multiple', interactive=False, elem_id='files')
+        made = gr.File(label='Files', file_count='multiple', interactive=False, visible=False, elem_id='files')
 
         settings, results = [gamma, lam], [visit, said, *views, key, details, made]
         private = dict(api_visibility='private')
         # One picture at a time: the inferencer takes them one after another anyway.
         network = dict(private, concurrency_id='network', concurrency_limit=1, trigger_mode='always_last')
-        picture.change(actions.open, [picture, typed, *settings], results, **network)
+        # Not preprocessed: the inferencer reads the file, and says what is wrong with it.
+        picture.change(actions.open, [picture, typed, *settings], results, preprocess=False, **network)
         gr.on([button.click, typed.submit], actions.name, [visit, typed, *settings], results, **network)
         # What only redraws is not queued behind other visitors' pictures.
         quick = dict(private, queue=False, show_progress='hidden', trigger_mode='always_last')
-        typed.input(actions.understood, typed, understood, **quick)
+        typed.change(actions.understood, typed, understood, **quick)
         gr.on([gamma.input, lam.input], actions.move, [visit, *settings], [*views, key], **quick)
         for mode, view in zip(modes, views, strict=True):
             view.select(actions.click(mode), [visit, *settings], [view, details], **quick)
+        # Gradio leaves the buttons of examples without a name.
+        page.load(None, js=NAME_EXAMPLES)
         make.click(actions.files, [visit, which, *settings], [made, said], **network)
     return page
 

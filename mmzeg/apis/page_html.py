@@ -11,15 +11,17 @@ from mmzeg.vocabulary import Vocabulary
 
 LEGEND_ROWS, NAME_LENGTH = 30, 60
 CSS = """
+.mmzeg table, .mmzeg table * { border: 0; }
 .mmzeg table { border-collapse: collapse; width: 100%; margin: 0 0 12px; font-size: 14px; }
 .mmzeg caption { text-align: left; font-weight: 600; padding: 4px 0; }
-.mmzeg table th, .mmzeg table td { border: 0; border-bottom: 1px solid var(--border-color-primary);
+.mmzeg table th, .mmzeg table td { border-bottom: 1px solid var(--border-color-primary);
   padding: 3px 10px 3px 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 .mmzeg table .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .mmzeg .swatch { display: inline-block; width: 1em; height: 1em; margin-right: 6px; vertical-align: -2px;
-  border: 1px solid #0008; }
+  border: 1px solid #0008 !important; }
 .mmzeg .chips { max-height: 9.5em; overflow-y: auto; line-height: 2; }
-.mmzeg .chip { border: 1px solid var(--border-color-primary); border-radius: 9px; padding: 1px 7px; }
+.mmzeg .chip { border: 1px solid var(--border-color-primary); border-radius: 9px; padding: 0 7px;
+  display: inline-block; max-width: 100%; line-height: 1.6; }
 .mmzeg .unseen { border: 1.5px dashed currentColor; font-weight: 600; }
 .mmzeg .error { border-left: 4px solid #c00; padding: 6px 10px; background: #c001; overflow-wrap: anywhere; }
 """

@@ -19,7 +19,7 @@ from mmzeg.models.fusion import OpinionFusion
 from mmzeg.vocabulary import Vocabulary
 
 # Longest side of what is drawn, in pixels, at least and at most; of the colours, their opacity.
-LEAST, MOST, OPACITY = 384, 640, 0.55
+LEAST, MOST, OPACITY = 384, 480, 0.55
 MAX_CLASSES = 1000
 
 
