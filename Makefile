@@ -18,7 +18,7 @@ docs: env
 
 env: $(STAMP)
 
-$(STAMP): tools/setup_env.sh tools/constraints/$(STACK).txt setup.py pyproject.toml
+$(STAMP): tools/setup_env.sh tools/setup_browser.sh tools/constraints/$(STACK).txt setup.py pyproject.toml
 	bash tools/setup_env.sh $(STACK) $(VENV) $(PYTHON)
 	touch $@
 

@@ -3,6 +3,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 version = Path('mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
+PAGE = ['gradio>=6.31,<7']
+ONNX = ['onnx', 'onnxruntime']
 
 setup(
     name='mmzeg',
@@ -14,5 +16,11 @@ setup(
     python_requires='>=3.10,<3.13',
     # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
     install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],
-    extras_require={'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]']},
+    extras_require={
+        'page': PAGE,
+        'onnx': ONNX,
+        'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', 'playwright', 'tensorboard', 'wandb']
+        + PAGE
+        + ONNX,
+    },
 )

@@ -60,4 +60,5 @@ echo "[3/4] mmsegmentation, mmdet, open_clip, tools"
 install --no-build-isolation "${mm}mmsegmentation" "$mmdet" open_clip_torch scipy
 echo "[4/4] mmzeg, in place"
 install --no-build-isolation -e ".[test]"
+bash tools/setup_browser.sh
 "$py" -c "import mmcv.ops, mmzeg.models; print('mmzeg', mmzeg.__version__, 'is ready in $venv')"

@@ -1,6 +1,8 @@
 """Any class name on any picture, from Python."""
 
+import pickle
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -30,8 +32,8 @@ from mmzeg.vocabulary import Vocabulary, check_names
 
 # What a pipeline of a dataset has and a picture alone has not.
 LOADERS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
-# Pixels that may reach the network: about 3 GB for R101.
-MAX_INPUT = 1 << 23
+# Pixels that may reach the network. Published configs resize to 1.6 million at most, which take R101 about 1.2 GB.
+MAX_INPUT = 1 << 22
 
 
 class ZeroShotInferencer(BaseInferencer):
@@ -47,7 +49,7 @@ class ZeroShotInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: The checkpoint is of another model; a device that is not there.
+        ValueError: The checkpoint is of another model, or cut off; a device that is not there.
     """
 
     def __init__(
@@ -61,7 +63,13 @@ class ZeroShotInferencer(BaseInferencer):
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise ValueError(f"device {device!r}: no GPU is found; use device='cpu'")
         cfg = model if isinstance(model, (Config, ConfigDict)) else Config.fromfile(_config_file(model))
-        super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        try:
+            super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            # What torch writes is a zip file; older files, which are none, have been read without an error.
+            if weights is None or '://' in str(weights) or zipfile.is_zipfile(weights):
+                raise
+            raise ValueError(f'{weights}: cut off, or not a checkpoint: copy it again') from error
         if not isinstance(self.model, ZegFormer):
             raise ValueError(f'{cfg.model.type} has no segments to name: give a config of mmzeg.ZegFormer')
         if self.model.test_cfg.mode != 'whole':
