@@ -6,12 +6,14 @@ python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; 
 import argparse
 import io
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from mmengine.config import Config, DictAction
 from PIL import Image
@@ -248,6 +250,9 @@ def run(args: argparse.Namespace) -> list[str]:
 
 @one_line_errors
 def main() -> None:
+    # What they say of a broken file comes in other words, in one line.
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
+    cv2.setLogLevel(0)
     args = parse_args()
     if Path(args.config).suffix != '.py':
         raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
