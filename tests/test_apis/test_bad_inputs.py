@@ -239,7 +239,7 @@ def test_fuzz_program(monkeypatch, capsys):
 
     cfg = Config.fromfile(CONFIG)
     model = ZeroShotInferencer(cfg, device='cpu')
-    monkeypatch.setattr(fuzz, 'ZeroShotInferencer', lambda *_: model)
+    monkeypatch.setattr(fuzz, 'ZeroShotInferencer', lambda *_, **__: model)
     monkeypatch.setattr(sys, 'argv', ['fuzz.py', str(CONFIG), '--number', '25'])
     with pytest.raises(SystemExit) as ended:
         fuzz.main()
@@ -255,7 +255,7 @@ def test_fuzz_program(monkeypatch, capsys):
             raise KeyError('two')
         return dict(errors=[], predictions=[dict(label_map=np.full((2, 2), 7), classes=['sky'])])
 
-    monkeypatch.setattr(fuzz, 'ZeroShotInferencer', lambda *_: broken)
+    monkeypatch.setattr(fuzz, 'ZeroShotInferencer', lambda *_, **__: broken)
     with pytest.raises(SystemExit) as ended:
         fuzz.main()
     said = capsys.readouterr().out
