@@ -56,7 +56,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix='mmzeg_page_') as folder:
         # Read by Gradio as it is imported. Uploads go where they vanish with the server, also if they are young.
-        os.environ.update(GRADIO_ANALYTICS_ENABLED='False', GRADIO_TEMP_DIR=f'{folder}/cache', HF_HUB_OFFLINE='1')
+        os.environ.update(GRADIO_ANALYTICS_ENABLED='False', GRADIO_TEMP_DIR=f'{folder}/cache')
         try:
             from mmzeg.apis.page import build_page, serve
         except ModuleNotFoundError as error:
