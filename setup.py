@@ -19,8 +19,7 @@ setup(
     extras_require={
         'page': PAGE,
         'onnx': ONNX,
-        'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', 'playwright', 'tensorboard', 'wandb']
-        + PAGE
-        + ONNX,
+        'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *PAGE, *ONNX]
+        + ['playwright', 'pillow-heif', 'tensorboard', 'wandb'],
     },
 )
