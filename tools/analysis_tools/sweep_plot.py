@@ -36,7 +36,7 @@ def draw(rows: Sequence[dict], winners: Mapping[str, dict | None], path: Path, u
         1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, layout='constrained'
     )
     for axes, keys in zip(grid[0], panels, strict=True):
-        shades = matplotlib.colormaps['viridis_r'](np.linspace(0.15, 1, len(keys)))
+        shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(keys)))
         for (mode, lam), colour in zip(sorted(keys), shades, strict=True):
             x, y = ([row[score] for row in curves[mode, lam]] for score in ('unseen_mIoU', 'seen_mIoU'))
             label = f'λ {lam:g}' if mode in ('full', 'unseen') else mode
