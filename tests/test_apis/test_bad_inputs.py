@@ -211,7 +211,6 @@ def test_heic(tmp_path, monkeypatch):
 
 
 def test_heic_is_read_where_there_is_a_reader(tmp_path):
-    pytest.importorskip('pillow_heif')
     Image.new('RGB', (64, 48), (10, 200, 30)).save(tmp_path / 'phone.heic')
     found = read_picture(tmp_path / 'phone.heic')
     assert found.shape == (48, 64, 3) and np.abs(found.astype(int) - (10, 200, 30)).max() < 6

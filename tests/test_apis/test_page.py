@@ -48,7 +48,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def address(inferencer, folder, tmp_path_factory):
-    gradio = pytest.importorskip('gradio')
+    import gradio
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('GRADIO_TEMP_DIR', str(tmp_path_factory.mktemp('uploads')))
         from mmzeg.apis.page import build_page, serve
@@ -245,7 +246,6 @@ def test_class_names():
 
 
 def test_only_uploads_are_opened(inferencer, folder, tmp_path, monkeypatch):
-    pytest.importorskip('gradio')
     from mmzeg.apis.page import Actions
 
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
@@ -270,7 +270,6 @@ def test_examples_are_found(tmp_path, monkeypatch):
 
 
 def test_the_tool(inferencer, tmp_path):
-    pytest.importorskip('gradio')
     torch.save(dict(state_dict=inferencer.model.state_dict()), tmp_path / 'weights.pth')
     environment = os.environ | dict(OMP_NUM_THREADS='1', TMPDIR=str(tmp_path), PYTHONWARNINGS='ignore')
     command = [sys.executable, str(ROOT / 'tools/webapp.py'), str(CONFIG), str(tmp_path / 'weights.pth')]
