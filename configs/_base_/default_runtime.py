@@ -14,7 +14,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmzeg.AtomicCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    visualization=dict(type='mmzeg.SegVisualizationHook'),
 )
 custom_hooks = [dict(type='mmzeg.VocabularyCheckHook')]
 tta_model = dict(type='SegTTAModel')

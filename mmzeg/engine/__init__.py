@@ -1,5 +1,6 @@
 from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .no_decay_constructor import NoDecayConstructor
+from .visualization_hook import SegVisualizationHook
 from .vocabulary_check_hook import VocabularyCheckHook
 
-__all__ = ['AtomicCheckpointHook', 'NoDecayConstructor', 'VocabularyCheckHook']
+__all__ = ['AtomicCheckpointHook', 'NoDecayConstructor', 'SegVisualizationHook', 'VocabularyCheckHook']
