@@ -142,25 +142,25 @@ class OnnxRunner:
             classes (Sequence[str]): C names.
             ask_clip (bool): Defaults to True.
         """
-        settings, pixels = self.settings, picture.astype(np.float32)
-        height, width = padded_size(pixels.shape[:2], settings['pad'])
-        room = ((0, 0), (0, height - len(pixels)), (0, width - pixels.shape[1]))
         rows = [self._row[name] for name in classes]
-        inputs = pixels if settings['rgb'] else pixels[..., ::-1]
-        if settings['mean']:
-            inputs = (inputs - np.float32(settings['mean'])) / np.float32(settings['std'])
-        inputs = np.pad(inputs.transpose(2, 0, 1), room, constant_values=settings['pad']['value'])
-        text = self._text['segments'][rows]
-        class_logits, mask_logits = (
-            found[0] for found in self._segments.run(None, dict(picture=inputs[None], text=text))
-        )
+        inputs = self.network_input(picture)
+        fields = dict(picture=inputs[None], text=self._text['segments'][rows])
+        class_logits, mask_logits = (found[0] for found in self._segments.run(None, fields))
         if not ask_clip:
             return class_logits, mask_logits, None
-        clip = settings['clip']
-        image = (pixels - 255 * np.float32(clip['mean'])) / (255 * np.float32(clip['std']))
-        views = self.embed(np.pad(image.transpose(2, 0, 1), room), mask_logits)
+        clip = self.settings['clip']
+        image = (picture - 255 * np.float32(clip['mean'])) / (255 * np.float32(clip['std']))
+        views = self.embed(_padded(image, inputs.shape[1:]), mask_logits)
         embeddings = _unit(_unit(views).mean(0))
         return class_logits, mask_logits, clip['scale'] * embeddings @ self._text['clip'][rows].T + clip['bias']
+
+    def network_input(self, picture: np.ndarray) -> np.ndarray:
+        """A resized picture (H, W, 3) RGB in 0..255 as the network gets it: (3, H', W') float32, padded."""
+        settings = self.settings
+        picture = np.float32(picture if settings['rgb'] else picture[..., ::-1])
+        if settings['mean']:
+            picture = (picture - np.float32(settings['mean'])) / np.float32(settings['std'])
+        return _padded(picture, padded_size(picture.shape[:2], settings['pad']), settings['pad']['value'])
 
     def embed(self, image: np.ndarray, mask_logits: np.ndarray) -> np.ndarray:
         """(S, Q, d) embeddings of the sub-images of S styles: of an image (3, H, W) with CLIP's mean and deviation, its
@@ -258,6 +258,12 @@ def padded_size(size: Sequence[int], pad: dict) -> tuple[int, int]:
         return tuple(max(side, least) for side, least in zip(size, pad['size'], strict=True))
     divisor = pad['divisor'] or 1
     return tuple(-(-side // divisor) * divisor for side in size)
+
+
+def _padded(picture: np.ndarray, size: Sequence[int], value: float = 0.0) -> np.ndarray:
+    """(3, H, W) of (h, w, 3), filled up below and at the right."""
+    room = [(0, 0), *((0, whole - side) for whole, side in zip(size, picture.shape, strict=False))]
+    return np.pad(picture.transpose(2, 0, 1), room, constant_values=value)
 
 
 def fuse(

@@ -111,6 +111,31 @@ def test_padding_is_to_a_multiple_or_at_least_to_a_size():
     assert padded_size((64, 65), dict(size=[80, 50], divisor=None)) == (80, 65)
 
 
+@pytest.mark.parametrize(
+    'steps, fields',
+    [
+        ([dict(type='mmzeg.ResizeShortestEdge', scale=70, max_size=80)], dict(bgr_to_rgb=False)),
+        (
+            [dict(type='Resize', scale=(120, 90), keep_ratio=True)],
+            dict(test_cfg=dict(_delete_=True, size=(100, 80)), pad_val=7),
+        ),
+        ([dict(type='Resize', scale=(70, 50), backend='pillow')], dict(mean=None, std=None, test_cfg=None)),
+    ],
+)
+def test_the_network_gets_what_the_config_says(pair, monkeypatch, steps, fields):
+    from export_onnx import load, settings_of
+
+    pipeline = [dict(type='LoadImageFromFile'), *steps, dict(type='PackSegInputs')]
+    options = {f'model.data_preprocessor.{key}': value for key, value in fields.items()}
+    options |= {'test_dataloader.dataset.pipeline': pipeline, 'model.scorer': None, 'model.fusion.mode': 'seg'}
+    inferencer, picture = load(ROOT / 'configs/zegformer_r18_world.py', None, options), scene(97, 141)
+    data = inferencer.collate_fn([inferencer.pipeline(dict(img=picture))])
+    (wanted,) = inferencer.model.data_preprocessor(data, False)['inputs']
+    monkeypatch.setattr(pair[1], 'settings', settings_of(inferencer))
+    found = pair[1].network_input(pair[1].resized(picture[..., ::-1]))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 @pytest.fixture(scope='module')
 def pair(tmp_path_factory):
     """The world's model with random weights, resized by Pillow, in PyTorch and exported."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from dynamic_shapes import OPSET, dynamic_shapes
 from mmengine.config import Config, DictAction
+from mmseg.models import SegDataPreProcessor
 from torch import Tensor, nn
 
 import mmzeg
@@ -53,9 +54,14 @@ def load(config: str, weights: str | None, cfg_options: dict | None) -> ZeroShot
 
 def check_model(model: ZegFormer) -> None:
     """ValueError where a part is not one that the runner counts as PyTorch does."""
-    for part, wanted in ((model, ZegFormer), (model.fusion, OpinionFusion), (model.scorer, CLIPCropScorer)):
+    for part, wanted in (
+        (model, ZegFormer),
+        (model.data_preprocessor, SegDataPreProcessor),
+        (model.fusion, OpinionFusion),
+        (model.scorer, CLIPCropScorer),
+    ):
         if part is not None and type(part) is not wanted:
-            raise ValueError(f'{type(part).__name__} has no ONNX form: only mmzeg.{wanted.__name__} has')
+            raise ValueError(f'{type(part).__name__} has no ONNX form: {wanted.__name__} has')
     if model.scorer is not None and model.scorer.pruning is not None:
         raise ValueError(
             f'{type(model.scorer.pruning).__name__} has no ONNX form: set model.scorer.pruning=None, which asks CLIP '
@@ -111,7 +117,8 @@ def settings_of(inferencer: ZeroShotInferencer) -> dict:
         classes=model.vocabulary.names,
         trained=inferencer.trained.names,
         resize=resize_steps(inferencer.cfg.test_dataloader.dataset.pipeline),
-        rgb=preprocessor.channel_conversion,
+        # mmseg's name, and OneDL's.
+        rgb=bool(getattr(preprocessor, 'channel_conversion', getattr(preprocessor, '_channel_conversion', None))),
         mean=preprocessor.mean.flatten().tolist() if normalized else None,
         std=preprocessor.std.flatten().tolist() if normalized else None,
         pad=dict(size=size and list(size), divisor=test_cfg.get('size_divisor'), value=preprocessor.pad_val),
