@@ -20,6 +20,6 @@ setup(
         'page': PAGE,
         'onnx': ONNX,
         'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *PAGE, *ONNX]
-        + ['playwright', 'pillow-heif', 'tensorboard', 'wandb'],
+        + ['playwright', 'pillow-heif', 'seaborn', 'tensorboard', 'wandb'],
     },
 )
