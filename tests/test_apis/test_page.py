@@ -82,7 +82,7 @@ def visit(browser, address):
     def visit(width=1280):
         contexts.append(browser.new_context(viewport=dict(width=width, height=900), accept_downloads=True))
         tab = contexts[-1].new_page()
-        tab.set_default_timeout(15000)
+        tab.set_default_timeout(60000)
         tab.on('request', lambda request: elsewhere.append(request.url))
         tab.goto(address)
         tab.wait_for_selector('#picture input[type=file]', state='attached')
