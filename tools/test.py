@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import check_config, one_line_errors
+from mmzeg.vocabulary import Vocabulary
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +37,11 @@ def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
+    if args.out and len(Vocabulary.build(cfg.model.decode_head.classifier.vocabulary)) > 256:
+        raise ValueError(
+            f'{args.config}: --out writes label maps of 8 bits, and there are more than 256 classes: '
+            'use tools/demo.py --save-masks'
+        )
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint

@@ -143,3 +143,10 @@ def test_cut_off_files_are_named(data, tmp_path, kind, backend):
     assert result.returncode == 2, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f'mmzeg: error: {data}/{kind}/train/') and 'not a whole image' in last
+
+
+def test_label_maps_of_more_classes_than_8_bits_hold_are_refused(tmp_path):
+    command = [sys.executable, TEST, 'configs/zegformer_r50_ade-full.py', 'none.pth', '--out', str(tmp_path / 'maps')]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2 and 'more than 256 classes' in result.stderr.splitlines()[-1]
+    assert not (tmp_path / 'maps').exists()
