@@ -74,8 +74,8 @@ def cautions(cfg: Config, data: str, chosen: list[str], before: Vocabulary, trai
     if known:
         found.append(
             f'this checkpoint was trained with labels of {", ".join(known)}: it names them better than it would an '
-            'unseen class, so gamma and lambda tend to come out too small; choose with a model that was trained without '
-            'them'
+            'unseen class, so gamma and lambda tend to come out too small; choose with a model that was trained '
+            'without them'
         )
     own = [name for name in chosen if name in before.unseen and name not in trained]
     if own:
