@@ -63,14 +63,23 @@ def test_stages_are_counted_without_what_they_call():
 
 
 def test_peak_memory_is_what_was_held_at_once():
-    from measuring import PeakMemory
-
-    with PeakMemory(torch.device('cpu')) as memory:
-        for _ in range(2):
-            held = torch.ones(64 * 2**18)  # 64 MiB
-            time.sleep(0.02)
-            del held
-    assert 60 < memory.mib < 90
+    # In a process of its own: what other tests left behind, threads or memory, would count as well.
+    script = """
+import time, torch
+from measuring import PeakMemory
+with PeakMemory(torch.device('cpu')) as memory:
+    for _ in range(10):
+        held = torch.ones(64 * 2**18)  # 64 MiB
+        time.sleep(0.02)
+        del held
+print(memory.mib)
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT / 'tools/analysis_tools'
+    )
+    assert result.returncode == 0, result.stderr
+    # One of ten, or two where the system takes pages back late; never their sum, 640.
+    assert 60 < float(result.stdout) < 160
 
 
 @pytest.mark.parametrize(
