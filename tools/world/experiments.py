@@ -29,7 +29,7 @@ from sweep import SCORES, best  # noqa: E402
 ROOT = Path(__file__).parents[2]
 # Seven objects and a texture, as the unseen are.
 HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music note', 'sand')
-GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9'
+GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9,0.95,1'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
     'crop': ['model.scorer.style=crop'],
