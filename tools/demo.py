@@ -4,7 +4,6 @@ python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; 
 """
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -21,12 +20,12 @@ from pycocotools import mask as coco_mask
 from rich.progress import Progress
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.drawing import overlay, palette
+from mmzeg.apis.class_names import classes_of, split_names
+from mmzeg.apis.drawing import encoded, indexed_png, overlay
 from mmzeg.apis.pictures import SUFFIXES, expand
 from mmzeg.apis.video import VideoWriter, copy_sound, is_video, video_info
 from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
-from mmzeg.vocabulary import Vocabulary
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,7 +39,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help='names: ";" between classes, ", " between synonyms ("cat, kitten; dog"); or a .txt file of one class a '
         "line; or a .json file with the lists seen and unseen. Defaults to the config's",
     )
-    parser.add_argument('--seen', type=names, help='classes scored as seen; by default those of training, by name')
+    parser.add_argument('--seen', type=split_names, help='classes scored as seen; by default those of training, by name')
     parser.add_argument('--save-masks', action='store_true', help='also write label maps, PNG of class indices')
     parser.add_argument('--segments', action='store_true', help='also write the segments, JSON with COCO RLE masks')
     parser.add_argument('--mode', help="seg, img, full or unseen; defaults to the config's")
@@ -50,30 +49,6 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=1, help='pictures that go through the network together')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     return parser.parse_args(arguments)
-
-
-def names(text: str) -> list[str]:
-    """The classes of ``cat, kitten; dog``."""
-    return [name.strip() for name in text.split(';') if name.strip()]
-
-
-def vocabulary(classes: str | None, seen: list[str] | None) -> dict:
-    """``classes`` and ``seen`` as the inferencer takes them.
-
-    Raises:
-        FileNotFoundError, ValueError: No such file, or one of another form; names with commas alone between them.
-    """
-    if classes is None:
-        return dict(classes=None, seen=seen)
-    if Path(classes).suffix.lower() in ('.txt', '.json'):
-        listed = Vocabulary(classes)
-        if seen is None and Path(classes).suffix.lower() == '.json':
-            seen = list(listed.seen)
-        return dict(classes=list(listed.names), seen=seen)
-    found = names(classes)
-    if len(found) == 1 and ',' in found[0]:
-        raise ValueError(f"--classes {classes!r} is one class with synonyms: put ';' between classes")
-    return dict(classes=list(Vocabulary(found).names), seen=seen)
 
 
 def sources_of(inputs: Sequence[str], out: Path) -> list[str | int]:
@@ -127,7 +102,7 @@ class Output:
         """Label map and segments, as asked for."""
         label_map, prediction = found['prediction']['label_map'], found['prediction']
         if self.masks:
-            save(self.folder / f'masks/{name}.png', encoded_labels(label_map, len(prediction['classes'])))
+            save(self.folder / f'masks/{name}.png', indexed_png(label_map, len(prediction['classes'])))
         if self.segments:
             height, width = label_map.shape
             content = dict(input=str(found['input']), height=height, width=width)
@@ -140,22 +115,6 @@ def with_rle(segment: dict) -> dict:
     rle = coco_mask.encode(np.asfortranarray(segment['mask'], np.uint8))
     rest = {key: value for key, value in segment.items() if key != 'mask'}
     return rest | dict(segmentation=rle | dict(counts=rle['counts'].decode()))
-
-
-def encoded_labels(label_map: np.ndarray, count: int) -> bytes:
-    """An indexed PNG in the colours of the drawn picture; of more than 256 classes 16 bits of grey."""
-    if count > 256:
-        return encoded(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
-    image = Image.fromarray(label_map.astype(np.uint8)).convert('P')
-    image.putpalette(palette(count).tobytes())
-    return encoded(image, 'PNG')
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """In memory first: of a full disk Pillow's own writing says nothing that helps."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def save(path: Path, content: bytes | dict) -> None:
@@ -223,7 +182,7 @@ def drawn(found: dict, steady: bool = False) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> list[str]:
     """Segment all inputs; returns the errors of those that could not be."""
-    asked = vocabulary(args.classes, args.seen)
+    asked = classes_of(args.classes, args.seen)
     asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = sources_of(args.inputs, args.out)
     make_folder(args.out)

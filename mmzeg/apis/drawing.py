@@ -1,6 +1,7 @@
 """A label map over its picture, with a legend that can be read."""
 
 import colorsys
+import io
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +67,22 @@ def overlay(
         pen.text((2 * size, top), text, fill='black', font=font)
     drawn = np.pad(drawn, ((0, legend.height - drawn.shape[0]), (0, 0), (0, 0)), constant_values=255)
     return np.concatenate([drawn, np.asarray(legend)], 1)
+
+
+def indexed_png(label_map: np.ndarray, count: int) -> bytes:
+    """A PNG of (H, W) indices of ``count`` classes in the colours of ``palette``; of more than 256 16 bits of grey."""
+    if count > 256:
+        return encoded(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
+    image = Image.fromarray(label_map.astype(np.uint8))
+    image.putpalette(palette(count).tobytes())
+    return encoded(image, 'PNG')
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """In memory, before a file is opened: of a full disk Pillow's own writing says nothing that helps."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def _percent(share: float) -> str:

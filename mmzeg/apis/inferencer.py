@@ -23,10 +23,11 @@ from torch import Tensor
 
 import mmzeg
 from mmzeg.apis.drawing import overlay
-from mmzeg.apis.opinions import Geometry, Look, Opinions
+from mmzeg.apis.opinions import Look, Opinions
 from mmzeg.apis.pictures import expand, read_all, read_picture
 from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.segmentors.zegformer import ZegFormer, valid_size
+from mmzeg.models.geometry import Geometry
+from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary, check_names
 
@@ -182,7 +183,7 @@ class ZeroShotInferencer(BaseInferencer):
             inputs, metas = self._batch([data])
             embeddings, mask_logits, views = self.model.unnamed(inputs, metas)
         views, image = None if views is None else views[0], self.model.denormalize(inputs)[0]
-        return Look(embeddings[0], mask_logits[0], views, self._geometry(inputs, metas[0]), image)
+        return Look(embeddings[0], mask_logits[0], views, Geometry.of(inputs, metas[0]), image)
 
     def name(self, look: Look, classes: Sequence[str] | None = None, seen: Sequence[str] | None = None) -> Opinions:
         """What is said of a look's segments if they may have these names; see ``__call__``. Nothing is looked at anew.
@@ -222,7 +223,7 @@ class ZeroShotInferencer(BaseInferencer):
         vocabulary, fusion, found = self.model.vocabulary, self.model.fusion, []
         for index, meta in enumerate(metas):
             asked = None if image_logits is None else image_logits[index]
-            geometry = self._geometry(inputs, meta)
+            geometry = Geometry.of(inputs, meta)
             opinions = Opinions(class_logits[index], mask_logits[index], asked, vocabulary, geometry)
             label_map, segments = opinions.read(fusion, masks)
             prediction = dict(label_map=label_map.cpu().numpy(), segments=segments)
@@ -289,10 +290,6 @@ class ZeroShotInferencer(BaseInferencer):
     def _batch(self, data: list[dict]) -> tuple[Tensor, list[dict]]:
         batch = self.model.data_preprocessor(self.collate_fn(data), False)
         return batch['inputs'], [sample.metainfo for sample in batch['data_samples']]
-
-    @staticmethod
-    def _geometry(inputs: Tensor, meta: dict) -> Geometry:
-        return Geometry(inputs.shape[-2:], valid_size(meta, inputs[0]), meta['ori_shape'][:2])
 
     def _init_pipeline(self, cfg: Config) -> Compose:
         own = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] not in LOADERS]

@@ -205,8 +205,8 @@ class OnnxRunner:
         )
         if mode not in MODES:
             raise ValueError(f'fusion mode {mode!r} is unknown: use one of {", ".join(MODES)}')
-        if not 0 <= lam <= 1 or gamma < 0:
-            raise ValueError(f'fusion lam must lie in [0, 1] and gamma be 0 or more, got {lam} and {gamma}')
+        if not 0 <= lam <= 1 or not 0 <= gamma < np.inf:
+            raise ValueError(f'fusion lam must lie in [0, 1], gamma be 0 or more and finite, got {lam} and {gamma}')
         if mode != 'seg' and self._clip is None:
             raise ValueError(
                 f"mode {mode!r} needs CLIP's opinion, and the exported config had no scorer: use mode='seg'"

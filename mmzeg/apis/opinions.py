@@ -1,29 +1,15 @@
 """What network and CLIP say of a picture's segments, before it is decided which class wins where."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.geometry import Geometry
 from mmzeg.models.label_tiles import label_and_query_maps, label_map, mask_rows
 from mmzeg.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Height and width of what a picture is on its way through the network.
-
-    Args:
-        size (Sequence[int]): Of the padded input.
-        valid (Sequence[int]): Of the picture inside it.
-        original (Sequence[int]): Of the picture itself.
-    """
-
-    size: Sequence[int]
-    valid: Sequence[int]
-    original: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -81,10 +67,6 @@ class Opinions:
     def label_map(self, fusion: OpinionFusion) -> Tensor:
         """(H, W) class indices at the picture's own size."""
         return label_map(*self._tiled(fusion))
-
-    def segments(self, fusion: OpinionFusion, masks: bool = False) -> list[dict]:
-        """The parts of the label map, largest first; see ``read``."""
-        return self.read(fusion, masks)[1]
 
     def read(self, fusion: OpinionFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
         """The label map (H, W), and its parts: pixels of one class to which one query gives most.
@@ -172,12 +154,9 @@ class Opinions:
             for index, value in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    def _mask_rows(self):
-        return mask_rows(self.mask_logits, *self._sizes(), len(self.vocabulary))
-
-    def _sizes(self) -> tuple:
-        return self.geometry.size, self.geometry.valid, self.geometry.original
+    def _mask_rows(self) -> Iterator[Tensor]:
+        return mask_rows(self.mask_logits, self.geometry, len(self.vocabulary))
 
     def _tiled(self, fusion: OpinionFusion) -> tuple:
         scores = self.scores(fusion)
-        return scores, self.mask_logits, *self._sizes(), fusion.gamma * self.seen.to(scores.dtype)
+        return scores, self.mask_logits, self.geometry, fusion.gamma * self.seen.to(scores.dtype)

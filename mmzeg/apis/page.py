@@ -74,13 +74,24 @@ class Actions:
     def click(self, mode: str) -> Callable:
         """What a click on the view of a mode does."""
 
-        def explain(visit: Visit | None, gamma: float, lam: float, event: gr.SelectData) -> tuple:
-            if visit is None or visit.preview is None:
-                return gr.skip(), problem(GONE)
-            drawn, found = visit.explain(OpinionFusion(mode, lam, gamma), *event.index)
-            return drawn, explanation(found, visit.opinions.vocabulary, mode)
+        def clicked(visit: Visit | None, gamma: float, lam: float, event: gr.SelectData) -> list:
+            place = (None, None) if visit is None or visit.preview is None else visit.pixel(*event.index)
+            return self.explain(visit, mode, *place, gamma, lam)
 
-        return explain
+        return clicked
+
+    def explain(self, visit: Visit | None, mode: str, x: int | None, y: int | None, gamma: float, lam: float) -> list:
+        """The views, that of the mode with a segment's outline, and why a pixel has its name."""
+        views = [gr.skip()] * len(self.modes)
+        if visit is None or visit.preview is None:
+            return [*views, problem(GONE)]
+        if x is None or y is None:
+            return [*views, problem('no pixel: give x and y')]
+        try:
+            views[self.modes.index(mode)], found = visit.explain(OpinionFusion(mode, lam, gamma), int(x), int(y))
+        except ValueError as error:
+            return [*views, problem(error)]
+        return [*views, explanation(found, visit.opinions.vocabulary, mode)]
 
     def files(self, visit: Visit | None, mode: str, gamma: float, lam: float) -> tuple:
         """Mask and JSON, where Gradio finds and deletes them."""
@@ -135,25 +146,9 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
                 button = gr.Button('Name the segments', variant='primary', elem_id='name')
         said = gr.HTML(elem_classes='mmzeg', elem_id='message')
         with gr.Row():
-            gamma = gr.Slider(
-                0,
-                1,
-                round(own.gamma, 2),
-                step=0.01,
-                label='gamma: how much is taken from seen classes',
-                min_width=280,
-                elem_id='gamma',
-            )
-            lam = gr.Slider(
-                0,
-                1,
-                round(own.lam, 2),
-                step=0.01,
-                label="lambda: how much CLIP's opinion weighs for unseen classes",
-                min_width=280,
-                elem_id='lam',
-                visible='full' in modes,
-            )
+            gamma = slider('gamma', own.gamma, 'gamma: how much is taken from seen classes')
+            label = "lambda: how much CLIP's opinion weighs for unseen classes"
+            lam = slider('lam', own.lam, label, visible='full' in modes)
         with gr.Row():
             views = [
                 gr.Image(
@@ -173,7 +168,13 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
             with gr.Column(min_width=280):
                 details = gr.HTML(elem_classes='mmzeg', elem_id='details')
         with gr.Row():
-            which = gr.Radio(modes, value=modes[-1], label='Files of', elem_id='which')
+            which = gr.Radio(modes, value=modes[-1], label='Of which result', elem_id='which', min_width=280)
+            # What a click does, for those who use no pointer.
+            x, y = (
+                gr.Number(0, label=f'Pixel, {name}', precision=0, minimum=0, min_width=100, elem_id=f'pixel_{name}')
+                for name in 'xy'
+            )
+            point = gr.Button('Why has this pixel its name?', elem_id='point')
             make = gr.Button('Make mask (PNG) and segments (JSON)', elem_id='make')
         made = gr.File(label='Files', file_count='multiple', interactive=False, visible=False, elem_id='files')
 
@@ -189,11 +190,17 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
         typed.change(actions.understood, typed, understood, **quick)
         gr.on([gamma.input, lam.input], actions.move, [visit, *settings], [*views, key], **quick)
         for mode, view in zip(modes, views, strict=True):
-            view.select(actions.click(mode), [visit, *settings], [view, details], **quick)
+            view.select(actions.click(mode), [visit, *settings], [*views, details], **quick)
+        point.click(actions.explain, [visit, which, x, y, *settings], [*views, details], **quick)
         # Gradio leaves the buttons of examples without a name.
         page.load(None, js=NAME_EXAMPLES)
         make.click(actions.files, [visit, which, *settings], [made, said], **network)
     return page
+
+
+def slider(name: str, value: float, label: str, **options: object) -> gr.Slider:
+    """A slider from 0 to 1 in hundredths."""
+    return gr.Slider(0, 1, round(value, 2), step=0.01, label=label, min_width=280, elem_id=name, **options)
 
 
 def serve(page: gr.Blocks, host: str, port: int | None, max_upload: str = '20mb') -> str:

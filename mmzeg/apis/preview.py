@@ -1,6 +1,7 @@
 """Label maps while a slider moves: masks are kept at the size of a screen; only fusion and argmax are done again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ class Preview:
 
     def __init__(self, opinions: Opinions, size: Sequence[int]) -> None:
         self.opinions, self.size = opinions, tuple(size)
-        geometry = opinions.geometry
-        rows = mask_rows(opinions.mask_logits, geometry.size, geometry.valid, self.size, len(opinions.vocabulary))
+        geometry = replace(opinions.geometry, original=self.size)
+        rows = mask_rows(opinions.mask_logits, geometry, len(opinions.vocabulary))
         self.masks = torch.cat([part.flatten(1) for part in rows], 1)
         blocks = self.masks.split(BLOCK, 1)
         self._most = torch.stack([block.amax(1) for block in blocks], 1)

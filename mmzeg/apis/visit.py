@@ -1,6 +1,5 @@
 """What one visitor's page works on: a picture, what was seen in it, and the names it has at present."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmzeg.apis.drawing import palette
+from mmzeg.apis.class_names import split_names
+from mmzeg.apis.drawing import indexed_png, palette
 from mmzeg.apis.inferencer import ZeroShotInferencer
 from mmzeg.apis.opinions import Look, Opinions
 from mmzeg.apis.pictures import read_picture
@@ -24,14 +24,12 @@ MAX_CLASSES = 1000
 
 
 def class_names(text: str) -> list[str]:
-    """Names of one class a line or of a list separated by ";"; "cat, kitten" is one class with a synonym.
+    """Names as of ``split_names``.
 
     Raises:
         ValueError: No name, too many, or a class listed twice.
     """
-    parts = (part for line in text.splitlines() for part in line.split(';'))
-    names = [', '.join(word.strip() for word in part.split(',') if word.strip()) for part in parts]
-    names = [name for name in names if name]
+    names = split_names(text)
     if not names:
         raise ValueError('no class name: type one a line')
     if len(names) > MAX_CLASSES:
@@ -89,17 +87,24 @@ class Visit:
         drawn = cv2.addWeighted(self.picture, 1 - OPACITY, colours[labels], OPACITY, 0)
         return drawn, np.bincount(labels.ravel(), minlength=len(colours)) / labels.size
 
-    def explain(self, fusion: OpinionFusion, column: int, row: int) -> tuple[np.ndarray, dict]:
-        """Why a drawn pixel has its name.
+    def pixel(self, column: int, row: int) -> tuple[int, int]:
+        """The x and y, in the picture as it came, of a drawn pixel."""
+        (height, width), (rows, columns) = self.picture.shape[:2], self.opinions.geometry.original
+        return tuple(
+            min(int((place + 0.5) * own / drawn), own - 1)
+            for place, own, drawn in ((column, columns, width), (row, rows, height))
+        )
+
+    def explain(self, fusion: OpinionFusion, x: int, y: int) -> tuple[np.ndarray, dict]:
+        """Why a pixel of the picture as it came has its name.
 
         Returns:
             tuple[np.ndarray, dict]: As ``draw``, with the outline of the pixel's segment; and what
-            ``Opinions.explain`` says, with the pixel's ``x`` and ``y`` in the picture as it came, and ``share`` of the
-            segment in the picture, 0..1.
+            ``Opinions.explain`` says, with ``x``, ``y`` and the ``share`` of the segment in the picture, 0..1.
+
+        Raises:
+            ValueError: A pixel outside the picture.
         """
-        (height, width), (rows, columns) = self.picture.shape[:2], self.opinions.geometry.original
-        x = min(int((column + 0.5) * columns / width), columns - 1)
-        y = min(int((row + 0.5) * rows / height), rows - 1)
         found = self.opinions.explain(fusion, x, y)
         inside = self._segment(fusion, self.opinions.vocabulary.index(found['name']), found['query'])
         drawn, _ = self.draw(fusion)
@@ -123,13 +128,6 @@ class Visit:
         labels, segments = self.opinions.read(fusion)
         labels, vocabulary = labels.cpu().numpy(), self.opinions.vocabulary
         colours = palette(len(vocabulary))
-        if len(vocabulary) <= 256:
-            mask = Image.fromarray(labels.astype(np.uint8))
-            mask.putpalette(colours.tobytes())
-        else:
-            mask = Image.fromarray(labels.astype(np.uint16))
-        png = io.BytesIO()
-        mask.save(png, 'PNG')
         classes = [
             dict(value=value, name=name, trained_on=vocabulary.is_seen(name), colour=colours[value].tolist())
             for value, name in enumerate(vocabulary.names)
@@ -138,4 +136,4 @@ class Visit:
         report |= dict(mode=fusion.mode, lam=fusion.lam, gamma=fusion.gamma, classes=classes, segments=segments)
         stem = f'{Path(self.file).stem}_{fusion.mode}'
         text = json.dumps(report, indent=1, ensure_ascii=False)
-        return {f'{stem}.png': png.getvalue(), f'{stem}.json': text.encode()}
+        return {f'{stem}.png': indexed_png(labels, len(vocabulary)), f'{stem}.json': text.encode()}

@@ -1,51 +1,42 @@
 """Label maps without the semantic map: rows by rows, for vocabularies whose map would not fit into memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmzeg.models.geometry import Geometry
+
 # Numbers that the classes, or the masks, of a tile may take: 16 MB of them, which caches hold.
 TILE = 1 << 22
 
 
-def label_map(
-    scores: Tensor,
-    mask_logits: Tensor,
-    size: Sequence[int],
-    valid: Sequence[int],
-    original: Sequence[int],
-    taken: Tensor,
-) -> Tensor:
+def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor) -> Tensor:
     """Class indices (H, W) of one picture, as the argmax of its whole semantic map would be.
 
     Memory is bounded by ``TILE``; time is linear in classes.
 
     Args:
         scores (Tensor): (Q, C).
-        mask_logits, size, valid, original: As of ``mask_rows``.
+        mask_logits (Tensor): (Q, h, w).
+        geometry (Geometry): Of the picture.
         taken (Tensor): (C,) what calibration takes off each class.
     """
-    tiles = mask_rows(mask_logits, size, valid, original, scores.shape[1])
-    return torch.cat([_labels(scores, masks.flatten(1), taken) for masks in tiles]).view(*original)
+    tiles = mask_rows(mask_logits, geometry, scores.shape[1])
+    return torch.cat([_labels(scores, masks.flatten(1), taken) for masks in tiles]).view(*geometry.original)
 
 
 def label_and_query_maps(
-    scores: Tensor,
-    mask_logits: Tensor,
-    size: Sequence[int],
-    valid: Sequence[int],
-    original: Sequence[int],
-    taken: Tensor,
+    scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor
 ) -> tuple[Tensor, Tensor]:
     """``label_map``'s, and of every pixel the query (H, W) that gives most to its class; arguments as there."""
     labels, queries = [], []
-    for masks in mask_rows(mask_logits, size, valid, original, scores.shape[1]):
+    for masks in mask_rows(mask_logits, geometry, scores.shape[1]):
         masks = masks.flatten(1)
         labels.append(_labels(scores, masks, taken))
         queries.append((scores[:, labels[-1]] * masks).argmax(0))
-    return torch.cat(labels).view(*original), torch.cat(queries).view(*original)
+    return tuple(torch.cat(parts).view(*geometry.original) for parts in (labels, queries))
 
 
 def _labels(scores: Tensor, masks: Tensor, taken: Tensor) -> Tensor:
@@ -53,9 +44,7 @@ def _labels(scores: Tensor, masks: Tensor, taken: Tensor) -> Tensor:
     return torch.addmm(-taken, masks.t(), scores).argmax(1)
 
 
-def mask_rows(
-    mask_logits: Tensor, size: Sequence[int], valid: Sequence[int], original: Sequence[int], num_classes: int
-) -> Iterator[Tensor]:
+def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iterator[Tensor]:
     """Masks (Q, n, W) in 0..1 at a picture's own size, some rows at a time, from the first row to the last.
 
     The semantic map is resized as its masks are: r(c) = sum over q of score(q, c) x mask(q) at every pixel, and
@@ -63,12 +52,10 @@ def mask_rows(
 
     Args:
         mask_logits (Tensor): (Q, h, w).
-        size (Sequence[int]): Height and width of the padded input.
-        valid (Sequence[int]): Of the picture inside it.
-        original (Sequence[int]): Of the picture itself: H, W.
+        geometry (Geometry): Of the picture, H x W.
         num_classes (int): C, which with Q decides how many rows a tile has.
     """
-    height, width = original
+    size, valid, (height, width) = geometry.size, geometry.valid, geometry.original
     step = max(1, TILE // (max(num_classes, len(mask_logits)) * max(width, size[1])))
     to_size, to_original = (
         Rows(before, after, mask_logits.dtype)

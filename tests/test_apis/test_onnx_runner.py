@@ -229,6 +229,8 @@ def test_empty_masks_share_a_sub_image(pair, empties):
         (dict(mode='both'), "mode 'both' is unknown"),
         (dict(lam=1.5), 'lam must lie in'),
         (dict(gamma=-1), 'gamma be 0 or more'),
+        (dict(gamma=float('nan')), 'gamma be 0 or more'),
+        (dict(gamma=float('inf')), 'and finite'),
     ],
 )
 def test_bad_input_is_told(pair, asked, message):

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.opinions import Geometry, Opinions
+from mmzeg.apis.opinions import Opinions
 from mmzeg.apis.preview import Preview
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.geometry import Geometry
 from mmzeg.vocabulary import Vocabulary
 
 FUSION = OpinionFusion('full', 0.6, 0.1)

@@ -196,6 +196,22 @@ def test_bad_files_are_said_in_a_line(visit, folder, tmp_path):
     tab.get_by_text('exceed').first.wait_for()
 
 
+def test_a_pixel_by_the_keyboard(visit, folder):
+    tab = visit()
+    give(tab, folder / 'two.png', TWINS)
+    for name, value in (('x', 200), ('y', 60)):
+        tab.fill(f'#pixel_{name} input', str(value))
+    before = source(tab)
+    tab.press('#point', 'Enter')
+    tab.wait_for_selector('#details h3')
+    assert 'Mode full, pixel (200, 60)' in tab.inner_text('#details')
+    tab.wait_for_function("([b]) => document.querySelector('#view_full img').src != b", arg=[before])
+    tab.fill('#pixel_x input', '256')
+    tab.press('#point', 'Enter')
+    tab.wait_for_selector('#details .error')
+    assert 'pixel (256, 60) is outside the picture of 256 x 128' in tab.inner_text('#details')
+
+
 def test_on_a_phone(visit, folder):
     tab = visit(390)
     give(tab, folder / 'two.png')
@@ -228,7 +244,7 @@ def test_as_the_inferencers_own(inferencer, folder):
         drawn.shape == (240, 480, 3)
         and abs(shares - np.bincount(own['label_map'].ravel(), minlength=4) / 819200).max() < 0.01
     )
-    outlined, found = visit.explain(fusion, 100, 50)
+    outlined, found = visit.explain(fusion, *visit.pixel(100, 50))
     assert (found['x'], found['y']) == (268, 134) and own['classes'][own['label_map'][134, 268]] == found['name']
     assert 0 < found['share'] <= 1 and (outlined != drawn).any()
 

@@ -11,6 +11,7 @@ from mmseg.utils import register_all_modules
 
 from mmzeg.evaluation import Setting, Sweep
 from mmzeg.models import GuaranteedPruning, OpinionFusion, ThresholdPruning
+from mmzeg.models.geometry import Geometry
 from mmzeg.models.label_tiles import label_map
 from mmzeg.models.scorers.pruning import Picture
 
@@ -28,7 +29,7 @@ def picture(seed=0, sharpness=25.0):
         y, x = (int(torch.randint(0, side - 6, (), generator=generator)) for side in (20, 28))
         mask[y : y + 12, x : x + 14] = 6.0
     masks[29] = masks[28]
-    return Picture(class_logits, masks, (80, 112), (75, 110), (90, 132))
+    return Picture(class_logits, masks, Geometry((80, 112), (75, 110), (90, 132)))
 
 
 class Clip:
@@ -45,7 +46,7 @@ class Clip:
 
 def labels(found, fusion, image_logits):
     scores = fusion(found.class_logits, image_logits, SEEN)
-    return label_map(scores, found.mask_logits, found.size, found.valid, found.original, fusion.gamma * SEEN.float())
+    return label_map(scores, found.mask_logits, found.geometry, fusion.gamma * SEEN.float())
 
 
 @pytest.mark.parametrize('mode', ['full', 'img', 'unseen'])
@@ -124,8 +125,8 @@ def predict(cfg):
     # Sure that half of the queries are no object.
     head = model.decode_head.forward
 
-    def forward(x, text=None):
-        class_logits, mask_logits = head(x, text)
+    def forward(*args, **fields):
+        class_logits, mask_logits = head(*args, **fields)
         class_logits[..., ::2, -1] += 40
         return class_logits, mask_logits + 3 * torch.randn(mask_logits.shape)
 

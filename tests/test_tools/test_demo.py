@@ -12,7 +12,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmzeg.apis import ZeroShotInferencer, pictures
-from mmzeg.apis.drawing import overlay, palette
+from mmzeg.apis.class_names import classes_of
+from mmzeg.apis.drawing import indexed_png, overlay, palette
 from mmzeg.apis.video import VideoInfo, frames, video_info
 from mmzeg.datasets.world import Scene, draw_scene
 
@@ -183,19 +184,19 @@ def test_full_disk_names_the_file(run, data, tmp_path, monkeypatch):
 def test_names_from_files(tmp_path):
     listed = tmp_path / 'classes.txt'
     listed.write_text('cat, kitten\ndog\n')
-    assert demo.vocabulary(str(listed), None) == dict(classes=['cat, kitten', 'dog'], seen=None)
+    assert classes_of(str(listed), None) == dict(classes=['cat, kitten', 'dog'], seen=None)
     split = tmp_path / 'classes.json'
     split.write_text(json.dumps(dict(seen=['dog'], unseen=['cat'])))
-    assert demo.vocabulary(str(split), None) == dict(classes=['dog', 'cat'], seen=['dog'])
-    assert demo.vocabulary(str(split), []) == dict(classes=['dog', 'cat'], seen=[])
-    assert demo.vocabulary(None, None) == dict(classes=None, seen=None)
+    assert classes_of(str(split), None) == dict(classes=['dog', 'cat'], seen=['dog'])
+    assert classes_of(str(split), []) == dict(classes=['dog', 'cat'], seen=[])
+    assert classes_of(None, None) == dict(classes=None, seen=None)
 
 
 @pytest.mark.parametrize('count, mode', [(256, 'P'), (257, 'I;16')])
 def test_label_maps_of_any_count(tmp_path, count, mode):
     label_map = np.arange(count)[None].repeat(2, 0)
     path = tmp_path / 'mask.png'
-    demo.save(path, demo.encoded_labels(label_map, count))
+    demo.save(path, indexed_png(label_map, count))
     image = Image.open(path)
     assert image.mode == mode and np.array_equal(np.asarray(image), label_map)
 

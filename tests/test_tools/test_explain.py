@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.opinions import Geometry, Opinions
+from mmzeg.apis.opinions import Opinions
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.geometry import Geometry
 from mmzeg.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]

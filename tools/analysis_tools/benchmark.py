@@ -145,9 +145,8 @@ def segments_like(config: str, checkpoint: str, count: int) -> tuple[Tensor, Ten
     found = []
     for batch in loader:
         inputs = runner.model.data_preprocessor(batch, False)['inputs']
-        class_logits, mask_logits = (
-            layers[-1] for layers in runner.model.decode_head(runner.model.extract_feat(inputs))
-        )
+        features = runner.model.extract_feat(inputs)
+        class_logits, mask_logits = (part[-1] for part in runner.model.decode_head(features, last_alone=True))
         found += list(zip(class_logits.softmax(-1)[..., -1], mask_logits, strict=True))
         if len(found) * mask_logits.shape[1] >= count:
             break
@@ -211,7 +210,7 @@ def prepared(case: Case, change: Callable) -> Iterator[None]:
     head = type(case.model.decode_head)
     forward = head.forward
     try:
-        with patch.object(head, 'forward', lambda self, *args: change(*forward(self, *args))):
+        with patch.object(head, 'forward', lambda self, *args, **fields: change(*forward(self, *args, **fields))):
             yield
     finally:
         case.model.test_cfg.labels_only = own

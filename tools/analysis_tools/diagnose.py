@@ -16,7 +16,8 @@ from torch import Tensor
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models import ZegFormer
-from mmzeg.models.segmentors.zegformer import assemble, valid_size
+from mmzeg.models.geometry import valid_size
+from mmzeg.models.segmentors.zegformer import assemble
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -50,7 +51,7 @@ class Diagnosis:
         """Take a batch of a test data loader whose pictures are tested at their own size."""
         batch = self.model.data_preprocessor(batch, False)
         inputs, samples = batch['inputs'], batch['data_samples']
-        _, mask_logits = (layers[-1].float() for layers in self.model.decode_head(self.model.extract_feat(inputs)))
+        (mask_logits,) = self.model.decode_head(self.model.extract_feat(inputs), last_alone=True)[1].float()
         images = self.model.denormalize(inputs)
         for image, masks, sample in zip(images, mask_logits, samples, strict=True):
             height, width = valid_size(sample.metainfo, image)

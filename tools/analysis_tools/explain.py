@@ -5,7 +5,6 @@ python tools/analysis_tools/explain.py CONFIG CHECKPOINT IMAGE --out explained.h
 
 import argparse
 import base64
-import sys
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
@@ -17,6 +16,7 @@ from mmengine.config import Config, DictAction
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
+from mmzeg.apis.class_names import classes_of, split_names
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.opinions import Look, Opinions
 from mmzeg.apis.pictures import read_picture
@@ -26,9 +26,6 @@ from mmzeg.models.scorers import CLIPCropScorer
 from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from demo import names, vocabulary  # noqa: E402
 
 KINDS = {
     'calibration': 'right without calibration (gamma 0)',
@@ -48,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('image', help='a picture')
     parser.add_argument('--out', type=Path, default=Path('explained.html'), help='HTML file to write')
     parser.add_argument('--classes', help='"cat, kitten; dog", or a file of names; defaults to the config\'s')
-    parser.add_argument('--seen', type=names, help='classes scored as seen; by default those of training, by name')
+    parser.add_argument('--seen', type=split_names, help='classes scored as seen; by default those of training, by name')
     parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'), help='a column and a row to explain')
     parser.add_argument('--labels', type=Path, help='true label map (PNG of class indices, 255: none): errors by kind')
     parser.add_argument('--mode', help="seg, img, full or unseen; defaults to the config's")
@@ -136,7 +133,7 @@ def segments_table(parts: list[dict], opinions: Opinions, fusion: OpinionFusion,
 def page(args: argparse.Namespace, inferencer: ZeroShotInferencer) -> str:
     """The whole page."""
     picture, look = read_picture(args.image), inferencer.look(args.image)
-    opinions = inferencer.name(look, **vocabulary(args.classes, args.seen))
+    opinions = inferencer.name(look, **classes_of(args.classes, args.seen))
     fusion = inferencer.fusion(args.mode, args.lam, args.gamma)
     labels, parts = opinions.read(fusion, masks=True)
     scorer, shown = inferencer.model.scorer, None

@@ -1,14 +1,16 @@
-"""Seeded bad input to the inferencer of a config: what it refuses in one clear line, and what gets past that.
+"""Seeded bad input to the inferencer of a config, or to its page: what is refused in one line, what gets past that.
 
 python tools/analysis_tools/fuzz.py CONFIG --number 1000 --minutes 5
+python tools/analysis_tools/fuzz.py CONFIG --number 1000 --minutes 5 --page
 
 Exit code 1 where anything but a prediction or one clear line came back; --seed SEED --number 1 makes it again.
 """
 
 import argparse
 import io
+import os
 import random
-import resource
+import re
 import sys
 import tempfile
 import time
@@ -23,6 +25,9 @@ from PIL import Image
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.utils.preflight import one_line_errors
 
+sys.path.insert(0, str(Path(__file__).parent))
+from measuring import resident  # noqa: E402
+
 FORMATS = ('PNG', 'JPEG', 'GIF', 'WEBP', 'TIFF', 'BMP')
 MODES = ('RGB', 'L', 'RGBA', 'LA', 'P', '1', 'CMYK', 'I', 'F', 'YCbCr')
 LETTERS = 'abcdefghij ,.-/\'"{}%\\<>&\n\t\0éßλж猫🐱\u200d\ud800'
@@ -32,6 +37,7 @@ GOOD, BAD = (None, 0, 0.1, 0.5, 1, True), (-1, 1e300, float('nan'), float('inf')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs; weights are random')
+    parser.add_argument('--page', action='store_true', help="what the page's visitors send, not what the inferencer gets")
     parser.add_argument('--number', type=int, default=1000, help='inputs')
     parser.add_argument('--minutes', type=float, default=60, help='no further input after these')
     parser.add_argument('--seed', type=int, default=0, help='of the first input; the next has the next')
@@ -49,9 +55,14 @@ def picture(rng: random.Random, folder: Path) -> object:
         return noise.integers(0, 255, shape).astype(rng.choice((np.uint8, np.uint8, np.uint8, np.float32, bool)))
     if kind < 0.18:
         return rng.choice((None, 1.5, b'picture', 'no\0file', 'n' * 5000, {}, folder / 'gone.png', ''))
-    image = Image.fromarray(noise.integers(0, 255, (*sides, 3), np.uint8)) if all(sides) else Image.new('RGB', sides)
-    image = image.convert(rng.choice(MODES))
+    image = noisy(rng, sides, noise)
     return image if kind < 0.25 else damaged(rng, image, folder)
+
+
+def noisy(rng: random.Random, sides: list[int], noise: np.random.Generator) -> Image.Image:
+    """An image of any mode."""
+    image = Image.fromarray(noise.integers(0, 255, (*sides, 3), np.uint8)) if all(sides) else Image.new('RGB', sides)
+    return image.convert(rng.choice(MODES))
 
 
 def damaged(rng: random.Random, image: Image.Image, folder: Path) -> Path:
@@ -115,9 +126,31 @@ def attempt(inferencer: ZeroShotInferencer, seed: int, folder: Path) -> tuple[st
         return 'failure', traceback.format_exc(limit=-2)
 
 
-def memory() -> float:
-    """Resident now, in MB, as Linux says it."""
-    return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize() / 2**20
+def attempt_page(actions: 'Actions', seed: int, folder: Path) -> tuple[str, str | None]:
+    """The same of a visit to the page: a picture, names, other names, a move of a slider, a click, and files."""
+    rng = random.Random(seed)
+    noise = np.random.default_rng(rng.getrandbits(32))
+    path = damaged(rng, noisy(rng, [rng.randint(1, 96), rng.randint(1, 96)], noise), folder)
+    upload = dict(path=str(path)) if rng.random() < 0.95 else rng.choice((None, {}, dict(path='/etc/passwd')))
+    texts = [rng.choice(('\n', ';')).join(str(word(rng)) for _ in range(rng.choice((0, 1, 3, 40)))) for _ in range(2)]
+    gamma, lam, x, y = rng.random(), rng.random(), rng.randint(-2, 99), rng.randint(-2, 99)
+    mode, said = rng.choice(actions.modes), []
+    try:
+        visit, *rest = actions.open(upload, texts[0], gamma, lam)
+        said.append(rest[0])
+        if visit is not None:
+            visit, *rest = actions.name(visit, texts[1], gamma, lam)
+            said.append(rest[0])
+        actions.understood(texts[1])
+        actions.move(visit, lam, gamma)
+        said.append(actions.explain(visit, mode, x, y, gamma, lam)[-1])
+        said.append(actions.files(visit, mode, gamma, lam)[1])
+    except Exception:
+        return 'failure', traceback.format_exc(limit=-2)
+    # What is said is HTML, a class name in it text.
+    shown = [text for text in said if re.search(r'<(script|img|svg|iframe)', text)]
+    named = visit is not None and visit.preview is not None
+    return 'named' if named else 'refused', repr(shown[0]) if shown else None
 
 
 @one_line_errors
@@ -126,22 +159,29 @@ def main() -> None:
     inferencer = ZeroShotInferencer(args.config, device=args.device)
     MMLogger.get_current_instance().setLevel('ERROR')  # warnings of odd names
     inferencer(np.zeros((32, 32, 3), np.uint8))
-    counts, failures, slowest, used, begun = Counter(), 0, (0.0, 0), [memory()], time.monotonic()
+    counts, failures, slowest, used, begun = Counter(), 0, (0.0, 0), [resident(trimmed=True)], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
+        target, attack = inferencer, attempt
+        if args.page:
+            os.environ['GRADIO_TEMP_DIR'] = folder
+            from mmzeg.apis.page import MODES as PAGE_MODES
+            from mmzeg.apis.page import Actions
+
+            target, attack = Actions(inferencer, list(PAGE_MODES)), attempt_page
         for seed in range(args.seed, args.seed + args.number):
             start = time.monotonic()
             if start - begun > 60 * args.minutes:
                 break
-            kind, why = attempt(inferencer, seed, Path(folder))
+            kind, why = attack(target, seed, Path(folder))
             counts[kind] += 1
             slowest = max(slowest, (time.monotonic() - start, seed))
-            used.append(memory())
+            used.append(resident(trimmed=True))
             if why:
                 failures += 1
                 print(f'seed {seed}: {kind}: {why}', flush=True)
     kinds = ', '.join(f'{count} {kind}' for kind, count in counts.most_common())
     print(f'{sum(counts.values())} inputs in {time.monotonic() - begun:.0f} s: {kinds}')
-    print('resident MB: ' + ', '.join(f'{used[place]:.0f}' for place in (0, len(used) // 2, -1)))
+    print('resident MB: ' + ', '.join(f'{used[len(used) * part // 8 - (part == 8)] / 2**20:.0f}' for part in range(9)))
     print(f'slowest: {slowest[0]:.1f} s, seed {slowest[1]}\n{failures} failures')
     sys.exit(1 if failures else 0)
 

@@ -73,9 +73,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return self
-        # What was freed is given back first, or it would hide what is taken now.
-        ctypes.CDLL(None).malloc_trim(0)
-        self._before = self._peak = _resident()
+        self._before = self._peak = resident(trimmed=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -91,8 +89,11 @@ class PeakMemory:
 
     def _look(self) -> None:
         while not self._done.wait(0.002):
-            self._peak = max(self._peak, _resident())
+            self._peak = max(self._peak, resident())
 
 
-def _resident() -> int:
+def resident(trimmed: bool = False) -> int:
+    """Bytes of this process in memory, as Linux counts them; ``trimmed``: what was freed is given back first."""
+    if trimmed:
+        ctypes.CDLL(None).malloc_trim(0)
     return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE

@@ -52,24 +52,16 @@ def timed(function: Callable, *inputs: object) -> tuple[object, float]:
     return found, time.perf_counter() - start
 
 
-@torch.no_grad()
-def opinions(inferencer: ZeroShotInferencer, picture: np.ndarray) -> list[np.ndarray]:
-    """Class, mask and CLIP's logits and scores of a picture (H, W, 3) BGR, by PyTorch."""
-    model = inferencer.model
-    data = model.data_preprocessor(inferencer.collate_fn([inferencer.pipeline(dict(img=picture))]), False)
-    found = model.opinions(data['inputs'], [sample.metainfo for sample in data['data_samples']])
-    scores = model.fusion(found[0], found[2], model.seen_mask(data['inputs'].device))
-    return [None if part is None else part[0].numpy() for part in (*found, scores)]
-
-
 def differences(inferencer: ZeroShotInferencer, runner: OnnxRunner, picture: np.ndarray) -> list[float]:
     """The greatest difference of each of ``COLUMNS``, NaN where CLIP is not asked."""
-    model = inferencer.model
-    wanted = opinions(inferencer, picture)
-    found = runner.opinions(runner.resized(read_picture(picture)), model.vocabulary.names, model.fusion.needs_scorer)
-    seen = np.array(model.vocabulary.seen_mask)
-    found = [*found, fuse(found[0], found[2], seen, model.fusion.mode, model.fusion.lam)]
-    return [np.nan if ours is None else np.abs(ours - theirs).max() for ours, theirs in zip(found, wanted, strict=True)]
+    fusion, opinions = inferencer.fusion(), inferencer.name(inferencer.look(picture))
+    wanted = opinions.class_logits, opinions.mask_logits, opinions.image_logits, opinions.scores(fusion)
+    found = runner.opinions(runner.resized(read_picture(picture)), opinions.vocabulary.names, fusion.needs_scorer)
+    found = [*found, fuse(found[0], found[2], opinions.seen.numpy(), fusion.mode, fusion.lam)]
+    return [
+        np.nan if ours is None else np.abs(ours - theirs.numpy()).max()
+        for ours, theirs in zip(found, wanted, strict=True)
+    ]
 
 
 def compare(inferencer: ZeroShotInferencer, runner: OnnxRunner, picture: np.ndarray, repeats: int) -> list:

@@ -164,7 +164,7 @@ class Segments(nn.Module):
 
     def forward(self, picture: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (1, Q, C + 1) and mask logits (1, Q, h, w) of an input (1, 3, H, W) and (C, d) embeddings."""
-        class_logits, mask_logits = self.model.decode_head(self.model.extract_feat(picture), text)
+        class_logits, mask_logits = self.model.decode_head(self.model.extract_feat(picture), text, last_alone=True)
         return class_logits[-1], mask_logits[-1]
 
 

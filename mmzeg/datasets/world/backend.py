@@ -39,4 +39,4 @@ class WorldBackend(BaseStorageBackend):
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
         """No text is kept in the world."""
-        raise NotImplementedError(f'{filepath}: a PNG, not a text')
+        raise ValueError(f'{filepath}: a PNG, not a text')

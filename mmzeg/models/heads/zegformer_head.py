@@ -115,12 +115,15 @@ class ZegFormerHead(TextHead):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, x: tuple[Tensor, ...], text: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: tuple[Tensor, ...], text: Tensor | None = None, last_alone: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Segments of every decoder layer.
 
         Args:
             x (tuple[Tensor]): Backbone maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i).
             text (Tensor, optional): (C, d) unit text embeddings. Defaults to those of the test vocabulary.
+            last_alone (bool): Of the last layer alone (L = 1), which is all that a test reads. Defaults to False.
 
         Returns:
             tuple[Tensor, Tensor]: Class logits (L, B, Q, C + 1), "no object" last, and mask logits (L, B, Q, h, w) at
@@ -128,10 +131,10 @@ class ZegFormerHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
-        segments, mask_logits = self.segments(x)
+        segments, mask_logits = self.segments(x, last_alone)
         return self.classifier(segments, text), mask_logits
 
-    def segments(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def segments(self, x: tuple[Tensor, ...], last_alone: bool = False) -> tuple[Tensor, Tensor]:
         """Segments before they are named: embeddings (L, B, Q, c) and mask logits (L, B, Q, h, w); see ``forward``."""
         mask_features, memory = self.decode_pixels(x)
         batch, _, height, width = memory.shape
@@ -154,11 +157,13 @@ class ZegFormerHead(TextHead):
             key_pos=position,
             **rest,
         )
+        if last_alone:
+            segments = segments[-1:]
         return segments, torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""
-        class_logits, mask_logits = self(x)
+        class_logits, mask_logits = self(x, last_alone=True)
         size = tuple(4 * side for side in x[0].shape[-2:])
         masks = F.interpolate(mask_logits[-1], size=size, mode='bilinear', align_corners=False).sigmoid()
         return torch.einsum('bqc,bqhw->bchw', class_logits[-1].softmax(-1)[..., :-1], masks)

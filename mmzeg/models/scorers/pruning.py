@@ -1,12 +1,13 @@
 """Which segments CLIP need not be asked about."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.geometry import Geometry
 from mmzeg.models.label_tiles import mask_rows
 from mmzeg.registry import MODELS
 
@@ -23,15 +24,12 @@ class Picture:
     Args:
         class_logits (Tensor): (Q, C + 1).
         mask_logits (Tensor): (Q, h, w).
-        size, valid, original (Sequence[int]): Height and width of the padded input, of the picture in it, and of the
-            picture itself.
+        geometry (Geometry): Of the picture.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
-    size: Sequence[int]
-    valid: Sequence[int]
-    original: Sequence[int]
+    geometry: Geometry
     image_logits: Tensor = field(init=False)
     asked: Tensor = field(init=False)
 
@@ -76,7 +74,7 @@ class GuaranteedPruning:
         high = torch.where(picture.asked[:, None], low, bound)
         taken = fusion.gamma * seen.to(low.dtype)
         influence = torch.zeros_like(low[:, 0])
-        for masks in mask_rows(picture.mask_logits, picture.size, picture.valid, picture.original, low.shape[1]):
+        for masks in mask_rows(picture.mask_logits, picture.geometry, low.shape[1]):
             masks = masks.flatten(1)
             best, winner = torch.addmm(-taken, masks.t(), low).max(1)
             others = torch.addmm(-taken, masks.t(), high).scatter_(1, winner[:, None], -torch.inf).amax(1)

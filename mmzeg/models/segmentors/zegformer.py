@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
+from mmzeg.models.geometry import Geometry, valid_size
 from mmzeg.models.label_tiles import label_map
 from mmzeg.models.scorers.pruning import GuaranteedPruning, Picture
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
@@ -50,8 +51,8 @@ class ZegFormer(ZeroShotSegmentor):
 
     def opinions(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP's logits (B, Q, C) where fusion needs them."""
-        class_logits, mask_logits = (layers[-1] for layers in self.decode_head(self.extract_feat(inputs)))
-        class_logits, mask_logits = class_logits.float(), mask_logits.float()
+        found = self.decode_head(self.extract_feat(inputs), last_alone=True)
+        class_logits, mask_logits = (layers[-1].float() for layers in found)
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
         return class_logits, mask_logits, self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
@@ -62,11 +63,12 @@ class ZegFormer(ZeroShotSegmentor):
 
         The classifier's ``forward`` and the scorer's ``name`` make of them what ``opinions`` gives without pruning.
         """
-        segments, mask_logits = (layers[-1].float() for layers in self.decode_head.segments(self.extract_feat(inputs)))
+        found = self.decode_head.segments(self.extract_feat(inputs), last_alone=True)
+        segments, mask_logits = (layers[-1].float() for layers in found)
         if self.scorer is None:
             return segments, mask_logits, None
         images = self.denormalize(inputs)
-        valid = [valid_size(meta, image) for image, meta in zip(images, batch_img_metas, strict=True)]
+        valid = [valid_size(meta, inputs) for meta in batch_img_metas]
         return segments, mask_logits, self.scorer.embed_batch(images, mask_logits, valid)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -86,8 +88,7 @@ class ZegFormer(ZeroShotSegmentor):
         scores = self.fusion(class_logits, image_logits, seen)
         taken = self.fusion.gamma * seen.to(scores.dtype)
         for image, score, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
-            size, valid = image.shape[-2:], valid_size(sample.metainfo, image)
-            labels = label_map(score, logits, size, valid, sample.metainfo['ori_shape'][:2], taken)
+            labels = label_map(score, logits, Geometry.of(image, sample.metainfo), taken)
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
 
@@ -95,7 +96,7 @@ class ZegFormer(ZeroShotSegmentor):
         self, inputs: Tensor, class_logits: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]
     ) -> Tensor:
         images = self.denormalize(inputs)
-        valid = [valid_size(meta, image) for image, meta in zip(images, batch_img_metas, strict=True)]
+        valid = [valid_size(meta, inputs) for meta in batch_img_metas]
         pruning = getattr(self.scorer, 'pruning', None)
         if pruning is None:
             return torch.stack(self._ask(images, mask_logits, valid))
@@ -110,10 +111,9 @@ class ZegFormer(ZeroShotSegmentor):
                     found[index] = answer
             return found
 
-        size = inputs.shape[-2:]
         pictures = [
-            Picture(c, m, size, v, meta['ori_shape'][:2])
-            for c, m, v, meta in zip(class_logits, mask_logits, valid, batch_img_metas, strict=True)
+            Picture(logits, masks, Geometry.of(inputs, meta))
+            for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
         pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit)
         return torch.stack([picture.image_logits for picture in pictures])
@@ -140,12 +140,6 @@ def assemble(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor
     """Semantic map (B, C, H, W) at ``size``, not calibrated, of scores (B, Q, C) and mask logits (B, Q, h, w)."""
     masks = F.interpolate(mask_logits, size=tuple(size), mode='bilinear', align_corners=False)
     return torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
-
-
-def valid_size(meta: dict, image: Tensor) -> tuple[int, int]:
-    """Height and width of the picture inside a padded (3, H, W) tensor, from mmseg's meta information."""
-    left, right, top, bottom = meta.get('img_padding_size') or meta.get('padding_size') or (0, 0, 0, 0)
-    return image.shape[1] - bottom, image.shape[2] - right
 
 
 def to_original(maps: Tensor, meta: dict) -> Tensor:
