@@ -39,7 +39,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help='names: ";" between classes, ", " between synonyms ("cat, kitten; dog"); or a .txt file of one class a '
         "line; or a .json file with the lists seen and unseen. Defaults to the config's",
     )
-    parser.add_argument('--seen', type=split_names, help='classes scored as seen; by default those of training, by name')
+    parser.add_argument(
+        '--seen', type=split_names, help='classes scored as seen; by default those of training, by name'
+    )
     parser.add_argument('--save-masks', action='store_true', help='also write label maps, PNG of class indices')
     parser.add_argument('--segments', action='store_true', help='also write the segments, JSON with COCO RLE masks')
     parser.add_argument('--mode', help="seg, img, full or unseen; defaults to the config's")

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.apis.opinions import Opinions
 from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.label_tiles import mask_rows
 
-# Pixels of a block, for which it is found out which classes can win at all, and pixels that are named at once.
-BLOCK, CHUNK = 256, 16384
+# Side, in pixels, of the squares for each of which it is found out which classes can win in it at all.
+SIDE = 24
 
 
 class Preview:
@@ -20,17 +21,18 @@ class Preview:
 
     Args:
         opinions (Opinions): Of the picture.
-        size (Sequence[int]): Height and width to draw at. Masks take 4 x Q bytes a pixel.
+        size (Sequence[int]): Height and width (h, w) to draw at. Masks take 4 x Q bytes a pixel.
     """
 
     def __init__(self, opinions: Opinions, size: Sequence[int]) -> None:
         self.opinions, self.size = opinions, tuple(size)
         geometry = replace(opinions.geometry, original=self.size)
-        rows = mask_rows(opinions.mask_logits, geometry, len(opinions.vocabulary))
-        self.masks = torch.cat([part.flatten(1) for part in rows], 1)
-        blocks = self.masks.split(BLOCK, 1)
-        self._most = torch.stack([block.amax(1) for block in blocks], 1)
-        self._least = torch.stack([block.amin(1) for block in blocks], 1)
+        masks = torch.cat(list(mask_rows(opinions.mask_logits, geometry, len(opinions.vocabulary))), 1)
+        height, width = (-(-side // SIDE) for side in self.size)
+        padded = F.pad(masks, (0, width * SIDE - self.size[1], 0, height * SIDE - self.size[0]))
+        squares = padded.view(len(masks), height, SIDE, width, SIDE).permute(1, 3, 0, 2, 4)
+        self._grid, self._squares = (height, width), squares.reshape(height * width, len(masks), SIDE * SIDE)
+        self._most, self._least = self._squares.amax(2), self._squares.amin(2)
         self._kept: dict[tuple[str, float], list[tuple[Tensor, Tensor]]] = {}
 
     @torch.no_grad()
@@ -44,19 +46,30 @@ class Preview:
             scores, seen = self.opinions.scores(fusion), self.opinions.seen
             self._kept[key] = [self._best(scores, which) for which in (seen, ~seen)]
         (seen_score, seen_label), (unseen_score, unseen_label) = self._kept[key]
-        return torch.where(unseen_score > seen_score - gamma, unseen_label, seen_label).view(self.size).cpu().numpy()
+        return self._joined(torch.where(unseen_score > seen_score - gamma, unseen_label, seen_label))
+
+    def segment(self, fusion: OpinionFusion, label: int, query: int) -> np.ndarray:
+        """(h, w) bool: pixels of a class to which a query gives most."""
+        labels = self.label_map(fusion.mode, fusion.lam, fusion.gamma)
+        voices = self.opinions.scores(fusion)[:, label, None] * self._squares
+        return (labels == label) & (self._joined(voices.argmax(1)) == query)
 
     def _best(self, scores: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Of every pixel the highest score among some classes, and its class."""
-        classes = torch.nonzero(which)[:, 0]
+        """Of every pixel the highest score among some classes, and its class, by squares."""
+        classes, count = torch.nonzero(which)[:, 0], len(self._squares)
         if not len(classes):
-            pixels = self.masks.shape[1]
-            return scores.new_full((pixels,), -torch.inf), classes.new_zeros(pixels)
+            shape = count, SIDE * SIDE
+            return scores.new_full(shape, -torch.inf), classes.new_zeros(shape)
         some = scores[:, classes]
-        # A class whose most in a block is below another's least wins nowhere in it. A little more for rounding.
-        least = (some.t() @ self._least).amax(0)
-        able = (some.t() @ self._most >= least - 1e-5).any(1)
-        some, classes = some[:, able], classes[able]
-        found = [(part.t() @ some).max(1) for part in self.masks.split(CHUNK, 1)]
-        values, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return values, classes[indices]
+        # A class whose most in a square is below another's least wins nowhere in it. A little more for rounding.
+        able = self._most @ some >= (self._least @ some).amax(1, keepdim=True) - 1e-5
+        places = torch.nonzero(able)[:, 1].split(able.sum(1).tolist())
+        found = [(masks.t() @ some[:, place]).max(1) for masks, place in zip(self._squares, places, strict=True)]
+        values = torch.stack([best for best, _ in found])
+        return values, torch.stack([classes[place][index] for place, (_, index) in zip(places, found, strict=True)])
+
+    def _joined(self, squares: Tensor) -> np.ndarray:
+        """(h, w) of squares (N, SIDE x SIDE)."""
+        (rows, columns), (height, width) = self._grid, self.size
+        whole = squares.view(rows, columns, SIDE, SIDE).transpose(1, 2).reshape(rows * SIDE, columns * SIDE)
+        return whole[:height, :width].cpu().numpy()

@@ -106,18 +106,12 @@ class Visit:
             ValueError: A pixel outside the picture.
         """
         found = self.opinions.explain(fusion, x, y)
-        inside = self._segment(fusion, self.opinions.vocabulary.index(found['name']), found['query'])
+        inside = self.preview.segment(fusion, self.opinions.vocabulary.index(found['name']), found['query'])
         drawn, _ = self.draw(fusion)
         outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
             cv2.drawContours(drawn, outlines, -1, colour, thickness)
         return drawn, found | dict(x=x, y=y, share=inside.mean())
-
-    def _segment(self, fusion: OpinionFusion, label: int, query: int) -> np.ndarray:
-        """(h, w) bool: pixels of a class to which a query gives most, as drawn."""
-        labels = self.preview.label_map(fusion.mode, fusion.lam, fusion.gamma)
-        voices = self.opinions.scores(fusion)[:, label, None] * self.preview.masks
-        return (labels == label) & (voices.argmax(0).view(labels.shape) == query).cpu().numpy()
 
     def files(self, fusion: OpinionFusion) -> dict[str, bytes]:
         """Contents by name: the label map at the picture's own size, and what stands in it.

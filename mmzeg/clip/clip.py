@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmzeg.clip.class_token import embed_class_token, reads_class_token
 from mmzeg.clip.loading import config_beside, file_config, load_clip, model_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
@@ -122,7 +123,10 @@ class CLIP:
     def encode_image(self, images: Tensor) -> Tensor:
         """(N, d) float32 embeddings, not normalised, of (N, 3, h, w) images that have CLIP's mean and deviation."""
         with self.on(images.device) as network:
-            return network.encode_image(images.to(self._dtype(images.device)), normalize=False).float()
+            images = images.to(self._dtype(images.device))
+            if reads_class_token(network.visual):
+                return embed_class_token(network.visual, images).float()
+            return network.encode_image(images, normalize=False).float()
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:

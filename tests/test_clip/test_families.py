@@ -9,12 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
+from mmzeg.clip.class_token import reads_class_token
 from mmzeg.clip.loading import statistics
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 VISIONS = {
     'small-vit': dict(vision_cfg=dict(image_size=48, layers=1, width=64, patch_size=16)),
+    # Its embedding is made of the class token alone, and that of the next one not.
+    'deep-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16, ls_init_value=0.3)),
+    'average-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16, pool_type='avg')),
     'small-resnet': dict(vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16)),
     'small-convnext': dict(
         vision_cfg=dict(image_size=64, timm_model_name='convnext_atto', timm_pool='avg', timm_proj='linear')
@@ -55,6 +59,7 @@ def test_family_from_a_local_file(family, suffix, tmp_path):
     torch.testing.assert_close(clip.encode_image(images), network.encode_image(images).detach())
     tokens = open_clip.get_tokenizer(name)(['a photo of a cat'])
     torch.testing.assert_close(clip.encode_text(['a photo of a cat']), network.encode_text(tokens).detach())
+    assert reads_class_token(network.visual) == (name in ('small-vit', 'deep-vit'))
     assert (clip.logit_bias is not None) == (name == 'small-bias')
     assert clip.text_embeddings(['sky', 'car'], 'single').shape == (2, clip.embed_dim)
     assert not any(parameter.requires_grad for parameter in clip.network.parameters())

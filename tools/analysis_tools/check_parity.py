@@ -23,8 +23,8 @@ from prettytable import PrettyTable
 from safetensors.torch import load_file
 
 from mmzeg.clip.loading import openai_config
-from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 from mmzeg.models.geometry import valid_size
+from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released, our_name, released_tau
 

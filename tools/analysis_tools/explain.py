@@ -45,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('image', help='a picture')
     parser.add_argument('--out', type=Path, default=Path('explained.html'), help='HTML file to write')
     parser.add_argument('--classes', help='"cat, kitten; dog", or a file of names; defaults to the config\'s')
-    parser.add_argument('--seen', type=split_names, help='classes scored as seen; by default those of training, by name')
+    parser.add_argument(
+        '--seen', type=split_names, help='classes scored as seen; by default those of training, by name'
+    )
     parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'), help='a column and a row to explain')
     parser.add_argument('--labels', type=Path, help='true label map (PNG of class indices, 255: none): errors by kind')
     parser.add_argument('--mode', help="seg, img, full or unseen; defaults to the config's")

@@ -37,7 +37,9 @@ GOOD, BAD = (None, 0, 0.1, 0.5, 1, True), (-1, 1e300, float('nan'), float('inf')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs; weights are random')
-    parser.add_argument('--page', action='store_true', help="what the page's visitors send, not what the inferencer gets")
+    parser.add_argument(
+        '--page', action='store_true', help="what the page's visitors send, not what the inferencer gets"
+    )
     parser.add_argument('--number', type=int, default=1000, help='inputs')
     parser.add_argument('--minutes', type=float, default=60, help='no further input after these')
     parser.add_argument('--seed', type=int, default=0, help='of the first input; the next has the next')

@@ -51,7 +51,7 @@ class ZegFormer(ZeroShotSegmentor):
 
     def opinions(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP's logits (B, Q, C) where fusion needs them."""
-        found = self.decode_head(self.extract_feat(inputs), last_alone=True)
+        found = self.decode_head(self._features(inputs), last_alone=True)
         class_logits, mask_logits = (layers[-1].float() for layers in found)
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
@@ -63,7 +63,7 @@ class ZegFormer(ZeroShotSegmentor):
 
         The classifier's ``forward`` and the scorer's ``name`` make of them what ``opinions`` gives without pruning.
         """
-        found = self.decode_head.segments(self.extract_feat(inputs), last_alone=True)
+        found = self.decode_head.segments(self._features(inputs), last_alone=True)
         segments, mask_logits = (layers[-1].float() for layers in found)
         if self.scorer is None:
             return segments, mask_logits, None
@@ -91,6 +91,11 @@ class ZegFormer(ZeroShotSegmentor):
             labels = label_map(score, logits, Geometry.of(image, sample.metainfo), taken)
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
+
+    def _features(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Backbone maps; on a CPU from channels-last inputs, which its convolutions need not put in another order."""
+        layout = torch.channels_last if inputs.device.type == 'cpu' else torch.contiguous_format
+        return self.extract_feat(inputs.contiguous(memory_format=layout))
 
     def _image_logits(
         self, inputs: Tensor, class_logits: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]
