@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
-from mmzeg.clip.class_token import reads_class_token
+from mmzeg.clip.class_token import embed_class_token, reads_class_token
 from mmzeg.clip.loading import statistics
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
@@ -17,7 +17,7 @@ TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 VISIONS = {
     'small-vit': dict(vision_cfg=dict(image_size=48, layers=1, width=64, patch_size=16)),
     # Its embedding is made of the class token alone, and that of the next one not.
-    'deep-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16, ls_init_value=0.3)),
+    'deep-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16)),
     'average-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16, pool_type='avg')),
     'small-resnet': dict(vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16)),
     'small-convnext': dict(
@@ -67,6 +67,15 @@ def test_family_from_a_local_file(family, suffix, tmp_path):
     rounded = CLIP(str(path), model=name, precision='bf16')
     close = torch.nn.functional.cosine_similarity(rounded.encode_image(images), clip.encode_image(images))
     assert close.min() > 0.98 and rounded.logit_scale == clip.logit_scale
+
+
+def test_class_token_with_layer_scale():
+    torch.manual_seed(0)
+    fields = dict(image_size=48, patch_size=16, width=64, layers=3, heads=4, mlp_ratio=4.0, output_dim=48)
+    visual = open_clip.transformer.VisionTransformer(**fields, ls_init_value=0.3).eval()
+    pictures = torch.randn(2, 3, 48, 48)
+    assert reads_class_token(visual)
+    torch.testing.assert_close(embed_class_token(visual, pictures), visual(pictures))
 
 
 def test_openai_archive_and_quick_gelu(tmp_path):

@@ -128,8 +128,8 @@ def attempt(inferencer: ZeroShotInferencer, seed: int, folder: Path) -> tuple[st
         return 'failure', traceback.format_exc(limit=-2)
 
 
-def attempt_page(actions: 'Actions', seed: int, folder: Path) -> tuple[str, str | None]:
-    """The same of a visit to the page: a picture, names, other names, a move of a slider, a click, and files."""
+def attempt_page(actions: object, seed: int, folder: Path) -> tuple[str, str | None]:
+    """The same of a visit to the page, by its ``Actions``: picture, names twice, a slider's move, a click, files."""
     rng = random.Random(seed)
     noise = np.random.default_rng(rng.getrandbits(32))
     path = damaged(rng, noisy(rng, [rng.randint(1, 96), rng.randint(1, 96)], noise), folder)
