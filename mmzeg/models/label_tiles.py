@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmzeg.models.geometry import Geometry
 
-# Numbers that the classes, or the masks, of a tile may take: 16 MB of them, which caches hold.
-TILE = 1 << 22
+# Numbers that the classes, or the masks, of a tile may take: 4 MB of them, which caches hold.
+TILE = 1 << 20
 
 
 def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor) -> Tensor:
@@ -41,7 +41,8 @@ def label_and_query_maps(
 
 def _labels(scores: Tensor, masks: Tensor, taken: Tensor) -> Tensor:
     """(N,) labels of N pixels whose masks are (Q, N)."""
-    return torch.addmm(-taken, masks.t(), scores).argmax(1)
+    # PyTorch's argmax is slower.
+    return torch.addmm(-taken, masks.t(), scores).max(1).indices
 
 
 def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iterator[Tensor]:
@@ -61,12 +62,13 @@ def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iter
         Rows(before, after, mask_logits.dtype)
         for before, after in ((mask_logits.shape[1], size[0]), (valid[0], height))
     )
+    unchanged = tuple(valid) == (height, width)
     for first in range(0, height, step):
         wanted = torch.arange(first, min(first + step, height), device=mask_logits.device)
         # The rows of the padded input that these are made of.
-        needed = to_original.span(wanted)
-        masks = _widen(to_size.take(mask_logits, needed), size[1]).sigmoid()
-        yield _widen(to_original.take(masks[..., : valid[1]], wanted, needed[0]), width)
+        needed = wanted if unchanged else to_original.span(wanted)
+        masks = _widen(to_size.take(mask_logits, needed), size[1]).sigmoid_()[..., : valid[1]]
+        yield masks if unchanged else _widen(to_original.take(masks, wanted, needed[0]), width)
 
 
 class Rows:

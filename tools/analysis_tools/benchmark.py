@@ -205,12 +205,16 @@ def prepared(case: Case, change: Callable) -> Iterator[None]:
         return
     case.model.scorer = case.scorer
     own = case.model.test_cfg.get('labels_only', False)
-    # The released code makes the map of all classes.
-    case.model.test_cfg.labels_only = own and case.variant != 'reference'
-    head = type(case.model.decode_head)
-    forward = head.forward
+    head, released = type(case.model.decode_head), case.variant == 'reference'
+    # The released code makes the map of all classes, and masks of all layers from maps that lie plane by plane.
+    case.model.test_cfg.labels_only = own and not released
+    forward, features = head.forward, ZegFormer.extract_feat if released else ZegFormer._features
+
+    def changed(self: nn.Module, *args: object, **fields: object) -> tuple[Tensor, Tensor]:
+        return change(*forward(self, *args, **({} if released else fields)))
+
     try:
-        with patch.object(head, 'forward', lambda self, *args, **fields: change(*forward(self, *args, **fields))):
+        with patch.object(head, 'forward', changed), patch.object(ZegFormer, '_features', features):
             yield
     finally:
         case.model.test_cfg.labels_only = own

@@ -134,7 +134,9 @@ def attempt_page(actions: object, seed: int, folder: Path) -> tuple[str, str | N
     noise = np.random.default_rng(rng.getrandbits(32))
     path = damaged(rng, noisy(rng, [rng.randint(1, 96), rng.randint(1, 96)], noise), folder)
     upload = dict(path=str(path)) if rng.random() < 0.95 else rng.choice((None, {}, dict(path='/etc/passwd')))
-    texts = [rng.choice(('\n', ';')).join(str(word(rng)) for _ in range(rng.choice((0, 1, 3, 40)))) for _ in range(2)]
+    texts = [
+        rng.choice(('\n', ';')).join(str(word(rng)) for _ in range(rng.choice((0, 1, 2, 3, 3, 8)))) for _ in range(2)
+    ]
     gamma, lam, x, y = rng.random(), rng.random(), rng.randint(-2, 99), rng.randint(-2, 99)
     mode, said = rng.choice(actions.modes), []
     try:

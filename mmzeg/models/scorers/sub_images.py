@@ -48,13 +48,11 @@ def _sampling(first: int, last: int, length: int, out: int, like: Tensor) -> Ten
     samples = max(1, -(-(last - first) // out))
     offsets = (torch.arange(out * samples, device=like.device, dtype=like.dtype) + 0.5) * (step / samples)
     # Half a pixel beyond the image its edge is taken.
-    position = (first - 0.5 + offsets).clamp(0, length - 1)
+    position = (first - 0.5 + offsets).clamp(0, length - 1).view(out, samples)
     low = position.floor().long()
     share = position - low
-    weights = like.new_zeros(out * samples, length)
-    weights.scatter_(1, low[:, None], (1 - share)[:, None])
-    weights.scatter_add_(1, (low + 1).clamp(max=length - 1)[:, None], share[:, None])
-    return weights.view(out, samples, length).mean(1)
+    weights = like.new_zeros(out, length).scatter_add_(1, low, (1 - share) / samples)
+    return weights.scatter_add_(1, (low + 1).clamp(max=length - 1), share / samples)
 
 
 def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
