@@ -197,6 +197,11 @@ def functions_of(case: Case) -> dict[tuple[type, str], str]:
     return found
 
 
+def plain_features(model: ZegFormer, inputs: Tensor) -> tuple[Tensor, ...]:
+    """Backbone maps of inputs as they come."""
+    return model.extract_feat(inputs)
+
+
 @contextmanager
 def prepared(case: Case, change: Callable) -> Iterator[None]:
     """Let the model ask as the case says, about segments that are changed."""
@@ -208,7 +213,7 @@ def prepared(case: Case, change: Callable) -> Iterator[None]:
     head, released = type(case.model.decode_head), case.variant == 'reference'
     # The released code makes the map of all classes, and masks of all layers from maps that lie plane by plane.
     case.model.test_cfg.labels_only = own and not released
-    forward, features = head.forward, ZegFormer.extract_feat if released else ZegFormer._features
+    forward, features = head.forward, plain_features if released else ZegFormer._features
 
     def changed(self: nn.Module, *args: object, **fields: object) -> tuple[Tensor, Tensor]:
         return change(*forward(self, *args, **({} if released else fields)))

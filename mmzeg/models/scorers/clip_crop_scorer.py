@@ -11,7 +11,7 @@ from mmzeg.models.scorers.sub_images import STYLES, cut_sub_images, mask_probabi
 from mmzeg.registry import MODELS
 
 # Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache; enough to fill a GPU.
-CPU_CHUNK, GPU_CHUNK = 8, 32
+CPU_CHUNK, GPU_CHUNK = 6, 32
 
 
 @MODELS.register_module()
