@@ -136,7 +136,8 @@ def read_all(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray | N
     Where a picture cannot be read, or a video not further: what it is of, None, and why.
     """
     for source in sources:
-        moving = isinstance(source, int) or isinstance(source, (str, Path)) and is_video(source)
+        # True and False are numbers too.
+        moving = type(source) is int or isinstance(source, (str, Path)) and is_video(source)
         try:
             if moving:
                 for number, frame in enumerate(frames(source)):

@@ -173,7 +173,7 @@ def png(width, height):
     return b'\x89PNG\r\n\x1a\n' + b''.join(body)
 
 
-@pytest.mark.parametrize('given', [None, 1.5, b'bytes', {}, np.int64(3)], ids=str)
+@pytest.mark.parametrize('given', [None, 1.5, b'bytes', {}, np.int64(3), True], ids=str)
 def test_what_is_no_picture(inferencer, given):
     (error,) = inferencer([PICTURE, given])['errors']
     assert error['place'] == 1 and f'{type(given).__name__} is no picture' in error['error']

@@ -1,6 +1,7 @@
 """The benchmarks: every way is measured, stages add up, memory is seen, wrong input is named."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -92,3 +93,13 @@ print(memory.mib)
 def test_wrong_input_is_named(arguments, message):
     result = run('benchmark.py', *arguments)
     assert result.returncode == 2 and message in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_video_benchmark():
+    result = run('benchmark_video.py', WORLD, '--frames', 20, '--size', 96, '--device', 'cpu')
+    assert result.returncode == 0, result.stderr
+    assert re.search(r'20 frames of 96 x 96: \d+\.\d a second', result.stdout)
+    memory = re.search(r'tenth: (.*)', result.stdout)[1].split(', ')
+    assert len(memory) == 11 and all(int(value) > 100 for value in memory)
+    result = run('benchmark_video.py', WORLD, '--frames', 2)
+    assert result.returncode == 1 and '--frames must be 10 or more' in result.stderr
