@@ -102,4 +102,4 @@ def test_video_benchmark():
     memory = re.search(r'tenth: (.*)', result.stdout)[1].split(', ')
     assert len(memory) == 11 and all(int(value) > 100 for value in memory)
     result = run('benchmark_video.py', WORLD, '--frames', 2)
-    assert result.returncode == 1 and '--frames must be 10 or more' in result.stderr
+    assert result.returncode == 2 and '--frames must be 10 or more' in result.stderr
