@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmzeg.clip.class_token import embed_class_token, reads_class_token
 from mmzeg.clip.loading import config_beside, file_config, load_clip, model_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
+from mmzeg.clip.shortcuts import encode_image, encode_text
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.registry import MODELS
 from mmzeg.utils.weight_files import read_state
@@ -123,10 +123,7 @@ class CLIP:
     def encode_image(self, images: Tensor) -> Tensor:
         """(N, d) float32 embeddings, not normalised, of (N, 3, h, w) images that have CLIP's mean and deviation."""
         with self.on(images.device) as network:
-            images = images.to(self._dtype(images.device))
-            if reads_class_token(network.visual):
-                return embed_class_token(network.visual, images).float()
-            return network.encode_image(images, normalize=False).float()
+            return encode_image(network, images.to(self._dtype(images.device))).float()
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:
@@ -139,7 +136,7 @@ class CLIP:
         device = torch.device(device)
         tokens = _tokenizer(self.model, self.context_length)(list(texts))
         with self.on(device) as network:
-            parts = [network.encode_text(part.to(device), normalize=False) for part in tokens.split(TEXTS_AT_ONCE)]
+            parts = [encode_text(network, part.to(device)) for part in tokens.split(TEXTS_AT_ONCE)]
             return torch.cat(parts).float()
 
     def text_embeddings(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import open_clip
 import pytest
@@ -9,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
-from mmzeg.clip.class_token import embed_class_token, reads_class_token
 from mmzeg.clip.loading import statistics
+from mmzeg.clip.shortcuts import encode_image, encode_text, reads_class_token, reads_end_of_text
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
@@ -75,7 +76,24 @@ def test_class_token_with_layer_scale():
     visual = open_clip.transformer.VisionTransformer(**fields, ls_init_value=0.3).eval()
     pictures = torch.randn(2, 3, 48, 48)
     assert reads_class_token(visual)
-    torch.testing.assert_close(embed_class_token(visual, pictures), visual(pictures))
+    torch.testing.assert_close(encode_image(SimpleNamespace(visual=visual), pictures), visual(pictures))
+
+
+def test_texts_without_what_comes_after_them():
+    """A text's embedding is open_clip's own, whatever the length of those beside it, up to a text that is cut off."""
+    torch.manual_seed(0)
+    network = open_clip.CLIP(48, dict(image_size=32, layers=1, width=64, patch_size=16), TEXT).eval()
+    texts = ['cat', 'a photo of a very small zebra crossing', 'word ' * 30]
+    tokens = open_clip.get_tokenizer('ViT-B-32', context_length=16)(texts)
+    assert reads_end_of_text(network) and tokens[2, -1] == tokens[2].max()
+    seen = []
+    hook = network.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    for part in (tokens, tokens[:2], tokens[:1]):
+        torch.testing.assert_close(encode_text(network, part), network.encode_text(part))
+    hook.remove()
+    assert seen[::2] == [16, 10, 3] and seen[1::2] == [16] * 3
+    network.text_pool_type = 'last'
+    assert not reads_end_of_text(network)
 
 
 def test_openai_archive_and_quick_gelu(tmp_path):

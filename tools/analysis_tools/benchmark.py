@@ -6,6 +6,7 @@ python tools/analysis_tools/benchmark.py configs/zegformer_r50_coco.py --random-
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,6 +241,17 @@ def measure(case: Case, picture: Tensor, device: torch.device, change: Callable)
     case.mib.append(memory.mib)
 
 
+@torch.inference_mode()
+def embed_names(case: Case, device: torch.device) -> str:
+    """Have the text embeddings of a case's classes; what that took, in words."""
+    classifier = case.model.decode_head.classifier
+    with PeakMemory(device) as memory:
+        start = time.perf_counter()
+        classifier.text_embeddings(training=False)
+        seconds = time.perf_counter() - start
+    return f'{case.config}: {len(classifier.vocabulary)} names to embed: {seconds:.1f} s, {memory.mib:.0f} MiB'
+
+
 def figures(cases: list[Case]) -> list[dict]:
     """What was measured, as plain numbers; ratios are to the reference of the same round."""
     rows = []
@@ -320,6 +332,8 @@ def main() -> None:
         picture = torch.randint(
             0, 256, (3, *args.image_size), dtype=torch.uint8, generator=torch.Generator().manual_seed(args.seed)
         )
+        first = {case.config: case for case in reversed(cases) if case.scorer}
+        print('\n'.join(embed_names(case, device) for case in first.values()), flush=True)
         for step in range(args.repeats + 1):
             for case in cases:
                 if not step:
