@@ -24,6 +24,7 @@ import mmzeg
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.inferencer import LOADERS
 from mmzeg.apis.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS, padded_size
+from mmzeg.clip.shortcuts import encode_image
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers import CLIPCropScorer
 from mmzeg.utils.atomic import write_whole
@@ -181,7 +182,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, sub_images: Tensor) -> Tensor:
         """(N, d) embeddings, not normalised, of (N, 3, h, w)."""
-        return self.network.encode_image(sub_images, normalize=False)
+        return encode_image(self.network, sub_images)
 
 
 def write_graph(
