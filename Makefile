@@ -8,7 +8,7 @@ STAMP := $(VENV)/.ready
 
 .PHONY: test quickstart docs env lint format wheel clean
 test: env
-	$(VENV)/bin/python -m pytest -q tests
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
 
 quickstart: env
 	$(VENV)/bin/python tools/world/quickstart.py

@@ -19,7 +19,7 @@ setup(
     extras_require={
         'page': PAGE,
         'onnx': ONNX,
-        'test': ['pytest', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *PAGE, *ONNX]
+        'test': ['pytest', 'pytest-xdist', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *PAGE, *ONNX]
         + ['playwright', 'pillow-heif', 'seaborn', 'tensorboard', 'wandb'],
     },
 )

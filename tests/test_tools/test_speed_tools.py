@@ -56,11 +56,15 @@ def test_stages_are_counted_without_what_they_call():
     from measuring import Stopwatch
 
     watch = Stopwatch(torch.device('cpu'))
+    start = time.perf_counter()
     with watch.stage('outer'):
         time.sleep(0.02)
         with watch.stage('inner'):
             time.sleep(0.05)
-    assert 0.02 <= watch.seconds['outer'] < 0.045 and watch.seconds['inner'] >= 0.05
+    whole = time.perf_counter() - start
+    # No second is counted twice, however long a busy machine makes them.
+    assert watch.seconds['outer'] >= 0.02 and watch.seconds['inner'] >= 0.05
+    assert sum(watch.seconds.values()) <= whole
 
 
 def test_peak_memory_is_what_was_held_at_once():
@@ -71,7 +75,7 @@ from measuring import PeakMemory
 with PeakMemory(torch.device('cpu')) as memory:
     for _ in range(10):
         held = torch.ones(64 * 2**18)  # 64 MiB
-        time.sleep(0.02)
+        time.sleep(0.05)
         del held
 print(memory.mib)
 """
