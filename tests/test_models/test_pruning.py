@@ -101,7 +101,21 @@ def test_duplicates_share_the_answer_of_the_likelier_object():
         assert torch.equal(found.image_logits[query], clip.logits[0, likelier])
 
 
-@pytest.mark.parametrize('fields', [dict(threshold=1.5), dict(threshold=-1), dict(duplicate_iou=0)])
+def test_a_segment_must_be_heard_in_enough_of_its_mask():
+    """Of two things the less likely one is loud in the quarter of its mask where the other is not."""
+    class_logits, masks = torch.zeros(2, 10), torch.full((2, 8, 8), -9.0)
+    class_logits[:, -1] = torch.tensor([-5.0, 3.0])
+    masks[0, :, :6] = masks[1] = 9.0
+    for heard, asked in ((0.0, 2), (0.24, 2), (0.26, 1)):
+        found, clip = Picture(class_logits, masks, Geometry((32, 32), (32, 32), (32, 32))), Clip(1)
+        pruning = ThresholdPruning(1.0, duplicate_iou=1.1, heard=heard)
+        pruning(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
+        assert clip.asked == asked and found.asked[0]
+
+
+@pytest.mark.parametrize(
+    'fields', [dict(threshold=1.5), dict(threshold=-1), dict(duplicate_iou=0), dict(heard=-0.1), dict(heard=2)]
+)
 def test_bad_fields(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         ThresholdPruning(**fields)

@@ -21,14 +21,14 @@ from mmzeg.utils.preflight import one_line_errors
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
 from sweep import SCORES, load, write  # noqa: E402
 
-DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
+DENSE, THRESHOLD = dict(type='mmzeg.CLIPDensePoolScorer'), dict(type='mmzeg.ThresholdPruning')
 # What is changed of the config's scorer, or what stands in its place.
 WAYS = {
     'exact': {},
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
-    'threshold 0.7': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.7)),
-    'threshold 0.9': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.9)),
-    'threshold 1': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=1.0)),
+    'threshold 0.9': dict(pruning=dict(THRESHOLD, threshold=0.9)),
+    'threshold 0.7, heard in half': dict(pruning=dict(THRESHOLD, threshold=0.7, duplicate_iou=0.7, heard=0.5)),
+    'threshold 0.8, heard in half': dict(pruning=dict(THRESHOLD, threshold=0.8, duplicate_iou=0.6, heard=0.5)),
     'one pass, 256 pixels': dict(DENSE, input_size=256),
     'one pass, with context': dict(DENSE, input_size=256, context=1),
     'one pass, 3 sizes, context': dict(DENSE, input_size=[208, 256, 320], context=1),

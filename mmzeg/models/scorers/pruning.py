@@ -94,14 +94,18 @@ class ThresholdPruning:
             one. 0 asks about all, 1 about those that are loudest somewhere.
         duplicate_iou (float): A mask with at least this IoU with that of a likelier object shares its answer. Above 1
             there are no duplicates.
+        heard (float): Share of its mask's pixels where a segment must be so loud, in [0, 1]. 0, the default: one pixel
+            will do.
     """
 
-    def __init__(self, threshold: float = 0.9, duplicate_iou: float = 0.9) -> None:
+    def __init__(self, threshold: float = 0.9, duplicate_iou: float = 0.9, heard: float = 0.0) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f'pruning threshold must lie in [0, 1], got {threshold}')
         if duplicate_iou <= 0:
             raise ValueError(f'pruning duplicate_iou must be above 0, got {duplicate_iou}')
-        self.threshold, self.duplicate_iou = threshold, duplicate_iou
+        if not 0 <= heard <= 1:
+            raise ValueError(f'pruning heard must lie in [0, 1], got {heard}')
+        self.threshold, self.duplicate_iou, self.heard = threshold, duplicate_iou, heard
 
     def __call__(
         self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
@@ -116,7 +120,7 @@ class ThresholdPruning:
     def _speakers(self, picture: Picture) -> Tensor:
         """(Q,) whose answer each query takes, -1 for none."""
         is_object = 1 - picture.class_logits.softmax(-1)[:, -1]
-        chosen = _loudest(is_object, picture.mask_logits, self.threshold)
+        chosen = _loudest(is_object, picture.mask_logits, self.threshold, self.heard)
         chosen = chosen[is_object[chosen].argsort(descending=True)]
         masks = (picture.mask_logits[chosen] > 0).flatten(1).float()
         common, area = masks @ masks.t(), masks.sum(1)
@@ -129,7 +133,11 @@ class ThresholdPruning:
         return speakers
 
 
-def _loudest(voices: Tensor, mask_logits: Tensor, share: float) -> Tensor:
-    """Queries that have at some pixel of the masks at least this share of the loudest voice there; ascending."""
+def _loudest(voices: Tensor, mask_logits: Tensor, share: float, least: float = 0.0) -> Tensor:
+    """Queries that have at some pixel at least this share of the loudest voice there, and at no less than a ``least``
+    share of their mask's pixels; ascending."""
     heard = voices[:, None, None] * mask_logits.sigmoid()
-    return (heard >= share * heard.amax(0)).flatten(1).any(1).nonzero()[:, 0]
+    loud = (heard >= share * heard.amax(0)).flatten(1)
+    inside = mask_logits.flatten(1) > 0
+    enough = (loud & inside).sum(1) >= least * inside.sum(1)
+    return (loud.any(1) & enough).nonzero()[:, 0]
