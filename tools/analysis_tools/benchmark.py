@@ -245,6 +245,10 @@ def measure(case: Case, picture: Tensor, device: torch.device, change: Callable)
 def embed_names(case: Case, device: torch.device) -> str:
     """Have the text embeddings of a case's classes; what that took, in words."""
     classifier = case.model.decode_head.classifier
+    if isinstance(classifier.text_encoder, CLIP):
+        # Not that its weights have to be loaded.
+        with classifier.text_encoder.on(device):
+            pass
     with PeakMemory(device) as memory:
         start = time.perf_counter()
         classifier.text_embeddings(training=False)
