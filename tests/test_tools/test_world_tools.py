@@ -182,6 +182,7 @@ def test_ways_to_ask_clip_are_compared(tmp_path):
     init_default_scope('mmseg')
     register_all_modules(init_default_scope=False)
     checkpoint = tmp_path / 'random.pth'
+    torch.manual_seed(0)
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
     result = run(
         'world/scorers.py', 'configs/zegformer_r18_world.py', checkpoint, '--plot', tmp_path / 'plot.png',
@@ -191,7 +192,8 @@ def test_ways_to_ask_clip_are_compared(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = {row['way']: row for row in json.loads((tmp_path / 'rows.json').read_text())}
     assert rows['exact']['same'] == rows['guaranteed']['same'] == 100 and rows['exact']['asked'] == 20
-    assert rows['threshold 1']['asked'] <= rows['threshold 0.9']['asked'] <= rows['threshold 0.7']['asked'] <= 20
+    less, more = (rows[f'threshold {share}, heard in half']['asked'] for share in (0.8, 0.7))
+    assert 0 < less <= more < 20 and 0 < rows['threshold 0.9']['asked'] <= 20
     assert (tmp_path / 'plot.png').stat().st_size > 10000
 
 
