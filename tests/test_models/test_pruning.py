@@ -111,6 +111,10 @@ def test_a_segment_must_be_heard_in_enough_of_its_mask():
         pruning = ThresholdPruning(1.0, duplicate_iou=1.1, heard=heard)
         pruning(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
         assert clip.asked == asked and found.asked[0]
+    # Where both lie, the masks alone are equally loud.
+    found, clip = Picture(class_logits, masks, Geometry((32, 32), (32, 32), (32, 32))), Clip(1)
+    ThresholdPruning(1.0, 1.1, heard=1.0, objectness=False)(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
+    assert clip.asked == 2
 
 
 @pytest.mark.parametrize(

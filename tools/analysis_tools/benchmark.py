@@ -46,7 +46,9 @@ VARIANTS: dict[str, dict] = {
     'reference': {},
     'exact': {},
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
-    'threshold': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.8, duplicate_iou=0.6, heard=0.5)),
+    'threshold': dict(
+        pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.8, duplicate_iou=0.7, heard=0.5, objectness=False)
+    ),
     'one-pass': {},
 }
 

@@ -28,7 +28,9 @@ WAYS = {
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
     'threshold 0.9': dict(pruning=dict(THRESHOLD, threshold=0.9)),
     'threshold 0.7, heard in half': dict(pruning=dict(THRESHOLD, threshold=0.7, duplicate_iou=0.7, heard=0.5)),
-    'threshold 0.8, heard in half': dict(pruning=dict(THRESHOLD, threshold=0.8, duplicate_iou=0.6, heard=0.5)),
+    'masks alone, heard in half': dict(
+        pruning=dict(THRESHOLD, threshold=0.8, duplicate_iou=0.7, heard=0.5, objectness=False)
+    ),
     'one pass, 256 pixels': dict(DENSE, input_size=256),
     'one pass, with context': dict(DENSE, input_size=256, context=1),
     'one pass, 3 sizes, context': dict(DENSE, input_size=[208, 256, 320], context=1),

@@ -87,7 +87,7 @@ class GuaranteedPruning:
 class ThresholdPruning:
     """Asks once about segments that may be heard, and lets near-duplicates share an answer.
 
-    A segment's voice at a pixel is its mask there times the probability that it is an object.
+    A segment's voice at a pixel is its mask there, times the probability that it is an object.
 
     Args:
         threshold (float): Asked about are segments whose voice is at some pixel at least this share of the loudest
@@ -96,16 +96,21 @@ class ThresholdPruning:
             there are no duplicates.
         heard (float): Share of its mask's pixels where a segment must be so loud, in [0, 1]. 0, the default: one pixel
             will do.
+        objectness (bool): Defaults to True. False: the voice is the mask alone. Of unseen things a head is less sure
+            that they are objects, and louder seen ones would silence them.
     """
 
-    def __init__(self, threshold: float = 0.9, duplicate_iou: float = 0.9, heard: float = 0.0) -> None:
+    def __init__(
+        self, threshold: float = 0.9, duplicate_iou: float = 0.9, heard: float = 0.0, objectness: bool = True
+    ) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f'pruning threshold must lie in [0, 1], got {threshold}')
         if duplicate_iou <= 0:
             raise ValueError(f'pruning duplicate_iou must be above 0, got {duplicate_iou}')
         if not 0 <= heard <= 1:
             raise ValueError(f'pruning heard must lie in [0, 1], got {heard}')
-        self.threshold, self.duplicate_iou, self.heard = threshold, duplicate_iou, heard
+        self.threshold, self.duplicate_iou = threshold, duplicate_iou
+        self.heard, self.objectness = heard, objectness
 
     def __call__(
         self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
@@ -120,7 +125,8 @@ class ThresholdPruning:
     def _speakers(self, picture: Picture) -> Tensor:
         """(Q,) whose answer each query takes, -1 for none."""
         is_object = 1 - picture.class_logits.softmax(-1)[:, -1]
-        chosen = _loudest(is_object, picture.mask_logits, self.threshold, self.heard)
+        voices = is_object if self.objectness else torch.ones_like(is_object)
+        chosen = _loudest(voices, picture.mask_logits, self.threshold, self.heard)
         chosen = chosen[is_object[chosen].argsort(descending=True)]
         masks = (picture.mask_logits[chosen] > 0).flatten(1).float()
         common, area = masks @ masks.t(), masks.sum(1)
