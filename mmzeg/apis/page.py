@@ -31,13 +31,14 @@ class Actions:
 
     Args:
         inferencer (ZeroShotInferencer): The model.
-        modes (Sequence[str]): Of fusion, one view each.
     """
 
-    def __init__(self, inferencer: ZeroShotInferencer, modes: Sequence[str]) -> None:
-        self.inferencer, self.modes = inferencer, modes
+    def __init__(self, inferencer: ZeroShotInferencer) -> None:
+        self.inferencer = inferencer
+        # Of fusion, one view each.
+        self.modes = list(MODES) if inferencer.model.scorer is not None else ['seg']
         # No views, legend, details and files.
-        self.blank = [*[None] * len(modes), '', '', NO_FILES]
+        self.blank = [*[None] * len(self.modes), '', '', NO_FILES]
 
     def open(self, upload: dict | None, text: str, gamma: float, lam: float) -> list:
         """Another picture, or none any more. The upload is as the browser says, its file as it came."""
@@ -117,9 +118,9 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
         examples (Sequence[str]): Files of pictures that are offered.
     """
     own = inferencer.model.fusion
-    modes = list(MODES) if inferencer.model.scorer is not None else ['seg']
+    actions = Actions(inferencer)
+    modes = actions.modes
     names = '\n'.join(inferencer.model.vocabulary.names)
-    actions = Actions(inferencer, modes)
     with gr.Blocks(title='mmzeg', analytics_enabled=False, delete_cache=(TIDY, KEEP)) as page:
         visit = gr.State(None, time_to_live=KEEP)
         gr.Markdown(

@@ -265,7 +265,7 @@ def test_only_uploads_are_opened(inferencer, folder, tmp_path, monkeypatch):
     from mmzeg.apis.page import Actions
 
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
-    actions = Actions(inferencer, ['seg'])
+    actions = Actions(inferencer)
     for path in (folder / 'one.png', tmp_path / '..' / 'one.png', None):
         visit, said, *_ = actions.open(dict(path=str(path)), 'sky', 0, 0)
         assert visit is None and 'this is no upload' in said

@@ -13,7 +13,7 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.page import MODES, Actions
+from mmzeg.apis.page import Actions
 from mmzeg.apis.visit import Visit
 from mmzeg.datasets.world import CLASSES, Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
@@ -46,7 +46,7 @@ def settings(slider: str) -> list[tuple[float, float]]:
 def main() -> None:
     args = parse_args()
     inferencer = ZeroShotInferencer(args.config, args.weights, args.device)
-    actions = Actions(inferencer, list(MODES) if inferencer.model.scorer is not None else ['seg'])
+    actions = Actions(inferencer)
     # Every kind of the world under several names.
     names = [f'{CLASSES[index % len(CLASSES)]} {index // len(CLASSES)}'.removesuffix(' 0') for index in range(NAMES)]
     with tempfile.TemporaryDirectory() as folder:
