@@ -2,8 +2,8 @@
 
 python tools/world/experiments.py --work-dir work_dirs/world --seeds 0 1 2
 
-The main variant and the per-pixel one are trained once with some of their seen classes held out as if unseen, which
-chooses gamma and lambda on the val split; then every variant once a seed with all of them, tested with these settings.
+Every variant is trained once with some of its seen classes held out as if unseen, which chooses gamma and lambda on the
+val split; then once a seed with all of them, tested with these settings.
 """
 
 import argparse
@@ -49,7 +49,6 @@ class Variant:
     name: str
     config: str
     modes: tuple[str, ...] = ('seg', 'img', 'full', 'unseen')
-    chosen_with: str | None = None  # the variant whose gamma and lambda it takes, in place of a training of its own
 
     @property
     def folder(self) -> str:
@@ -61,7 +60,7 @@ MAIN = Variant('ignore_unlabelled', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
     Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
-    Variant('published losses', 'configs/zegformer_r18_world_published.py', chosen_with=MAIN.name),
+    Variant('published losses', 'configs/zegformer_r18_world_published.py'),
 )
 
 
@@ -183,14 +182,8 @@ def main() -> None:
     args = parse_args()
     runs = Experiments(args.work_dir, args.iters, args.jobs)
     variants = [variant for variant in VARIANTS if variant is MAIN or variant.name in args.variants]
-    choosing = [variant for variant in variants if variant.chosen_with is None]
-    trainings = [(variant, seed) for variant in variants for seed in (None, *args.seeds)]
-    runs.side_by_side(
-        runs.train, [(variant, seed) for variant, seed in trainings if seed is not None or variant in choosing]
-    )
-    settings = runs.side_by_side(runs.settings, [(variant,) for variant in choosing])
-    by_name = {variant.name: found for variant, found in zip(choosing, settings, strict=True)}
-    chosen = {variant: by_name[variant.chosen_with or variant.name] for variant in variants}
+    runs.side_by_side(runs.train, [(variant, seed) for variant in variants for seed in (None, *args.seeds)])
+    chosen = dict(zip(variants, runs.side_by_side(runs.settings, [(variant,) for variant in variants]), strict=True))
     calls = [(variant, seed, 'test', *grid(chosen[variant])) for variant in variants for seed in args.seeds]
     swept = dict(zip([call[:2] for call in calls], runs.side_by_side(runs.sweep, calls), strict=True))
     table = PrettyTable(['variant', 'mode', 'lambda', 'gamma', *SCORES], align='r')
