@@ -59,8 +59,8 @@ class Variant:
 MAIN = Variant('ignore_unlabelled', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
-    Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
     Variant('published losses', 'configs/zegformer_r18_world_published.py'),
+    Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
 )
 
 
