@@ -1,7 +1,7 @@
-# ZegFormer on the procedural world, with a CLIP of its own: the quick start. The paper's, with an R18 of half the width,
-# last stage at stride 16, and 20 queries. What is not the paper's, each a field: queries that look where their masks are;
-# Mask2Former's weights of dice and classification loss (masks are sharper); unlabelled pixels left out of the losses;
-# masks grown by a pixel before CLIP sees what is under them.
+# ZegFormer on the procedural world, with a CLIP of its own: the quick start. The paper's, with an R18 of half the
+# width, last stage at stride 16, and 20 queries. What is not the paper's, each a field: queries that look where their
+# masks are; Mask2Former's weights of dice and classification loss (masks are sharper); unlabelled pixels left out of
+# the losses; masks grown by a pixel before CLIP sees what is under them.
 _base_ = [
     '_base_/models/zegformer_r50.py',
     '_base_/datasets/world.py',

@@ -40,6 +40,14 @@ def test_benchmark_measures_every_way(tmp_path):
     assert rows[0]['ratio'] == 1
 
 
+def test_benchmark_in_another_precision():
+    small = (WORLD, '--image-size', 64, 64, '--repeats', 1, '--device', 'cpu', '--variants', 'reference')
+    assert run('benchmark.py', *small, 'exact', '--precision', 'bf16').returncode == 0
+    assert run('benchmark.py', *small, '--precision', 'fp16').returncode == 0
+    result = run('benchmark.py', *small, 'exact', '--precision', 'fp16')
+    assert result.returncode == 2 and 'needs a GPU' in result.stderr
+
+
 def test_training_benchmark_measures_every_way(tmp_path):
     out = tmp_path / 'figures.json'
     result = run(

@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmzeg.clip import CLIP
+from mmzeg.clip.clip import PRECISIONS
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers.one_pass import OnePassScorer
 from mmzeg.utils.preflight import one_line_errors
@@ -64,6 +65,7 @@ def parse_args() -> argparse.Namespace:
         '--like', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='masks and no-object scores as of this trained model'
     )
     parser.add_argument('--random-clip', metavar='MODEL', help='an architecture of open_clip, with random weights')
+    parser.add_argument('--precision', choices=list(PRECISIONS), help='of CLIP; that of the reference stays as it is')
     parser.add_argument('--classes', type=int, help="so many made-up names in place of the config's")
     parser.add_argument('--repeats', type=int, default=3, help='after one for warming up')
     parser.add_argument('--seed', type=int, default=0, help='of weights and image')
@@ -129,7 +131,10 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
         model.init_weights()
         model.to(args.device).eval()
         for variant in args.variants:
-            scorer = scorer_of(variant, cfg.model.scorer)
+            field = dict(cfg.model.scorer)
+            if args.precision and variant != 'reference':
+                field['clip'] = dict(field['clip'], precision=args.precision)
+            scorer = scorer_of(variant, field)
             for empties in args.empties:
                 cases.append(Case(Path(path).stem, variant, empties, model, scorer, [], [], []))
     for path in args.beside:
