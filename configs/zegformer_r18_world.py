@@ -1,7 +1,7 @@
-# ZegFormer on the procedural world, with a CLIP of its own: the quick start. The paper's, with an R18 of half the
-# width, last stage at stride 16, and 20 queries. What is not the paper's, each a field: queries that look where their
-# masks are; Mask2Former's weights of dice and classification loss (masks are sharper); unlabelled pixels left out of
-# the losses; masks grown by a pixel before CLIP sees what is under them.
+# ZegFormer on the procedural world, with a CLIP of its own: the quick start. R18 of half the width, last stage at
+# stride 16. What is not the paper's, each a field: a transformer encoder in the pixel decoder; queries that look where
+# their masks are; Mask2Former's weights of dice and classification loss, which sharpen masks; unlabelled pixels left
+# out of the losses; masks grown by a pixel before CLIP sees what is under them, and their box beside it.
 _base_ = [
     '_base_/models/zegformer_r50.py',
     '_base_/datasets/world.py',
@@ -11,6 +11,10 @@ _base_ = [
 weights = '{{ fileDirname }}/_base_/models/'
 clip = dict(_delete_=True, type='mmzeg.CLIP', pretrained=weights + 'world_clip/open_clip_model.safetensors')
 narrow = dict(embed_dims=96, num_heads=6, attn_drop=0.0, dropout_layer=dict(type='Dropout', drop_prob=0.0))
+encoder_layer = dict(
+    self_attn_cfg=dict(narrow, embed_dims=64, num_heads=4, batch_first=True),
+    ffn_cfg=dict(embed_dims=64, feedforward_channels=256, ffn_drop=0.0),
+)
 model = dict(
     backbone=dict(
         depth=18,
@@ -26,7 +30,12 @@ model = dict(
         feat_channels=64,
         out_channels=64,
         num_queries=20,
-        pixel_decoder=dict(norm_cfg=dict(num_groups=8)),
+        pixel_decoder=dict(
+            type='mmdet.TransformerEncoderPixelDecoder',
+            norm_cfg=dict(num_groups=8),
+            encoder=dict(num_layers=3, layer_cfg=encoder_layer),
+            positional_encoding=dict(num_feats=32, normalize=True),
+        ),
         transformer_decoder=dict(
             num_layers=3,
             layer_cfg=dict(
@@ -54,7 +63,7 @@ model = dict(
         ignore_unlabelled=True,
         masked_attention=True,
     ),
-    scorer=dict(clip=clip, grow=1),
+    scorer=dict(clip=clip, style=['crop', 'cropmask'], grow=1),
     # Chosen by tools/world/experiments.py on seen classes that were held out from training.
     fusion=dict(lam=0.9, gamma=0.0),
 )
