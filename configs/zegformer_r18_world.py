@@ -63,7 +63,7 @@ model = dict(
         ignore_unlabelled=True,
         masked_attention=True,
     ),
-    scorer=dict(clip=clip, style=['crop', 'cropmask'], grow=1),
+    scorer=dict(clip=clip, style=['cropmask', 'crop'], grow=1),
     # Chosen by tools/world/experiments.py on seen classes that were held out from training.
     fusion=dict(lam=0.9, gamma=0.0),
 )

@@ -31,6 +31,7 @@ WAYS = {
     'masks alone, heard in half': dict(
         pruning=dict(THRESHOLD, threshold=0.8, duplicate_iou=0.7, heard=0.5, objectness=False)
     ),
+    'box alone': dict(style='crop'),
     'one pass, 256 pixels': dict(DENSE, input_size=256),
     'one pass, with context': dict(DENSE, input_size=256, context=1),
     'one pass, 3 sizes, context': dict(DENSE, input_size=[208, 256, 320], context=1),
@@ -109,7 +110,7 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for row, marker in zip(rows, 'osDv^<>Pp', strict=True):
+    for row, marker in zip(rows, 'osDv^<>Pp*', strict=True):
         axes.plot(1000 * row['seconds'], row['hIoU'], marker, markersize=9, label=row['way'])
     axes.set(xlabel='milliseconds a picture', ylabel='harmonic mean of seen and unseen mIoU')
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
