@@ -15,7 +15,7 @@ from mmzeg.vocabulary import Vocabulary
 
 
 class PlainScorer:
-    """CLIP's opinion; CLIP, prompts and style are those of a ``CLIPCropScorer``, to which it stands in."""
+    """CLIP's opinion; CLIP, prompts, styles and growth are those of a ``CLIPCropScorer``, to which it stands in."""
 
     def __init__(self, scorer: CLIPCropScorer) -> None:
         self.scorer, self.clip = scorer, scorer.clip
@@ -26,8 +26,13 @@ class PlainScorer:
         image = self.scorer.normalize(image, valid)
         masks = F.interpolate(mask_logits[None], size=image.shape[-2:], mode='bilinear', align_corners=False)[0]
         masks = masks.sigmoid() > 0.5
-        (style,) = self.scorer.styles
-        segments = F.normalize(self.clip.encode_image(sub_images(image, masks, self.clip.image_size, style)), dim=-1)
+        if grow := self.scorer.grow:
+            masks = F.max_pool2d(masks[None].float(), 2 * grow + 1, stride=1, padding=grow)[0] > 0
+        looks = [
+            F.normalize(self.clip.encode_image(sub_images(image, masks, self.clip.image_size, style)), dim=-1)
+            for style in self.scorer.styles
+        ]
+        segments = F.normalize(sum(looks), dim=-1)
         text = self.clip.text_embeddings(vocabulary.names, self.scorer.prompts).to(segments)
         return self.clip.logit_scale * segments @ text.t()
 

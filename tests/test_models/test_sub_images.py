@@ -62,8 +62,8 @@ def test_empty_masks_go_through_clip_once(tmp_path, monkeypatch, style, empty):
     assert sum(shown) == 5 - max(0, len(empty) - 1)
 
 
-@pytest.mark.parametrize('style', ['crop', 'cropmask'])
-def test_opinion_of_the_plain_way(tmp_path, monkeypatch, style):
+@pytest.mark.parametrize('style, grow', [('crop', 0), ('cropmask', 0), (['cropmask', 'crop'], 1)])
+def test_opinion_of_the_plain_way(tmp_path, monkeypatch, style, grow):
     """Blobs and leaking noise, line, vanishing and empty masks, on a padded picture."""
     monkeypatch.setenv('MMZEG_CACHE', str(tmp_path))
     generator = torch.Generator().manual_seed(0)
@@ -74,7 +74,7 @@ def test_opinion_of_the_plain_way(tmp_path, monkeypatch, style):
     masks[6] += 6
     masks[7, 20, 10:40], masks[8, 5, 5], masks[9:] = 3.0, 0.5, -2.0
     vocabulary = Vocabulary(['sky', 'road', 'car', 'tree, bush'])
-    scorer = CLIPCropScorer(CLIP, 'single', style=style)
+    scorer = CLIPCropScorer(CLIP, 'single', style=style, grow=grow)
     found = scorer(image, masks, vocabulary, (120, 190))
     wanted = PlainScorer(scorer)(image, masks, vocabulary, (120, 190))
     assert len(wanted[:9].unique(dim=0)) == 9 and torch.equal(found[9:], found[9].expand(3, -1))
