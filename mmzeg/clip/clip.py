@@ -123,13 +123,13 @@ class CLIP:
     def encode_image(self, images: Tensor) -> Tensor:
         """(N, d) float32 embeddings, not normalised, of (N, 3, h, w) images that have CLIP's mean and deviation."""
         with self.on(images.device) as network:
-            return encode_image(network, images.to(self._dtype(images.device))).float()
+            return encode_image(network, images.to(self.dtype_on(images.device))).float()
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:
         """The open_clip model on a device, in this CLIP's precision; inside, neither gradients nor autocast."""
         with _exact(device):
-            yield self._on(device, self._dtype(device))
+            yield self._on(device, self.dtype_on(device))
 
     def encode_text(self, texts: Sequence[str], device: str | torch.device = 'cpu') -> Tensor:
         """(N, d) float32 embeddings, not normalised, of N texts."""
@@ -153,7 +153,7 @@ class CLIP:
             device (str | torch.device): Where to compute what is not kept yet.
         """
         templates, device = get_templates(prompts), torch.device(device)
-        dtype = self._dtype(device)
+        dtype = self.dtype_on(device)
         asked = (tuple(names), tuple(templates), dtype)
         if asked not in self._embeddings:
             self._doubt(names, templates)
@@ -212,7 +212,8 @@ class CLIP:
     def _key(self, dtype: torch.dtype | None) -> tuple:
         return self.model, self._weights, dtype
 
-    def _dtype(self, device: torch.device) -> torch.dtype:
+    def dtype_on(self, device: torch.device) -> torch.dtype:
+        """What pictures and matrix products are in on a device; ValueError where it has no such type."""
         dtype = PRECISIONS[self.precision]
         if dtype == torch.float16 and device.type == 'cpu':
             raise ValueError("CLIP precision 'fp16' needs a GPU: use 'auto', 'fp32' or 'bf16' on the CPU")

@@ -26,7 +26,7 @@ VISIONS = {
 MASKED = ('vit', 'vit-avg', 'vit-qk-norm', 'coca')
 
 
-def scorer_of(name, tmp_path, **fields):
+def scorer_of(name, tmp_path, precision='auto', **fields):
     vision = VISIONS[name]
     config = dict(embed_dim=192 if name == 'siglip-like' else 48, text_cfg=TEXT, vision_cfg=vision)
     (tmp_path / f'one-pass-{name}.json').write_text(json.dumps(config))
@@ -36,6 +36,7 @@ def scorer_of(name, tmp_path, **fields):
     path = tmp_path / f'{name}.safetensors'
     save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, path)
     clip = dict(type='mmzeg.CLIP', model=f'one-pass-{name}', pretrained=str(path), cache_dir=str(tmp_path / 'cache'))
+    clip['precision'] = precision
     return (CLIPMaskScorer if name in MASKED else CLIPDensePoolScorer)(clip, 'single', **fields)
 
 
@@ -66,6 +67,19 @@ def test_any_size_padding_and_tiny_masks(name, tmp_path):
     torch.testing.assert_close(found, unpadded, atol=1e-3, rtol=1e-3)
     batch = scorer.batch([image] * 2, [masks, masks[:1]], Vocabulary(['sky', 'car']), [valid] * 2)
     torch.testing.assert_close(batch[1], found[:1])
+
+
+@pytest.mark.parametrize('name', VISIONS)
+def test_half_precision(name, tmp_path):
+    """What every GPU gets of `auto`; in bfloat16, which a CPU has too."""
+    scorer, rounded = (scorer_of(name, tmp_path, precision) for precision in ('auto', 'bf16'))
+    height, width = scorer.clip.image_size
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, height, width, generator=generator) * 255
+    masks = torch.randn(4, height // 8, width // 8, generator=generator)
+    want, found = (each.embed(image, masks, (height, width))[0] for each in (scorer, rounded))
+    assert found.dtype == torch.float32 and not torch.equal(found, want)
+    assert torch.cosine_similarity(found, want).min() > 0.999
 
 
 def test_no_patch_sees_a_token_and_no_token_another(tmp_path):

@@ -75,7 +75,7 @@ def _attend(pool: AttentionPool2d, features: Tensor, inside: Tensor) -> Tensor:
     position = pool.positional_embedding
     side = round((len(position) - 1) ** 0.5)
     cells = features.flatten(1).t()
-    mean = _means(inside, cells.dtype) @ cells + position[0]
+    mean = _means(inside, cells.dtype) @ cells + position[0].to(cells.dtype)
     grid = position[1:].float().t().view(1, -1, side, side)
     if features.shape[-2:] != (side, side):
         grid = F.interpolate(grid, size=features.shape[-2:], mode='bicubic', align_corners=False, antialias=True)

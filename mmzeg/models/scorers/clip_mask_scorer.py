@@ -50,8 +50,10 @@ class CLIPMaskScorer(OnePassScorer):
     def _encode(self, visual: VisionTransformer, picture: Tensor, masks: Tensor) -> Tensor:
         patches = visual.conv1(picture)
         grid = patches.shape[-2:]
-        x = torch.cat([visual.class_embedding.expand(1, 1, -1), patches.flatten(2).transpose(1, 2)], 1)
-        x = visual.ln_pre(x + _positions(visual, grid))
+        # In half precision open_clip keeps what is no matrix in float32.
+        token = visual.class_embedding.to(patches.dtype).expand(1, 1, -1)
+        x = torch.cat([token, patches.flatten(2).transpose(1, 2)], 1)
+        x = visual.ln_pre(x + _positions(visual, grid).to(x.dtype))
         inside = self._under(masks, grid).flatten(1)
         blocks = visual.transformer.resblocks
         alone = len(blocks) - min(self.layers or len(blocks), len(blocks))
@@ -71,7 +73,7 @@ class CLIPMaskScorer(OnePassScorer):
     def _pool(visual: VisionTransformer, tokens: Tensor, patches: Tensor, inside: Tensor) -> Tensor:
         if visual.attn_pool is not None:
             pool = visual.attn_pool
-            query = pool.ln_q(pool.query)[:1].expand(len(inside), -1)
+            query = pool.ln_q(pool.query.to(tokens.dtype))[:1].expand(len(inside), -1)
             keys = pool.ln_k(torch.cat([tokens, patches]))
             seen = torch.cat([torch.eye(len(inside), dtype=torch.bool, device=inside.device), inside], 1)
             bias = torch.zeros_like(seen, dtype=keys.dtype).masked_fill(~seen, -torch.inf)

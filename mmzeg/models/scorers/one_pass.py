@@ -56,8 +56,7 @@ class OnePassScorer(CLIPScorer):
     def _view(self, visual: nn.Module, picture: Tensor, masks: Tensor, size: int | None) -> Tensor:
         shape = self._input_shape(visual, picture.shape[-2:], size)
         picture = F.interpolate(picture, size=shape, mode='bilinear', align_corners=False, antialias=True)
-        dtype = next(visual.parameters()).dtype
-        return self._encode(visual, picture.to(dtype), masks).float()
+        return self._encode(visual, picture.to(self.clip.dtype_on(picture.device)), masks).float()
 
     def _input_shape(self, visual: nn.Module, shape: Sequence[int], size: int | None) -> tuple[int, int]:
         """Height and width of CLIP's input for a picture of a shape, whole cells in both directions."""
