@@ -37,7 +37,7 @@ from mmzeg.utils.preflight import one_line_errors
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1] / 'tests')]
-from measuring import PeakMemory, Stopwatch  # noqa: E402
+from measuring import PeakMemory, Stopwatch, in_turns  # noqa: E402
 from plain_reference import PlainScorer  # noqa: E402
 from sweep import load, write  # noqa: E402
 
@@ -345,14 +345,11 @@ def main() -> None:
         )
         first = {case.config: case for case in reversed(cases) if case.scorer}
         print('\n'.join(embed_names(case, device) for case in first.values()), flush=True)
-        for step in range(args.repeats + 1):
-            for case in cases:
-                if not step:
-                    case.seconds, case.stages, case.mib = [], [], []
-                print(f'{step}/{args.repeats} {case.config} {case.variant} ...', file=sys.stderr, flush=True)
-                measure(case, picture, device, changed_head(case.empties, like))
-                if not step:
-                    case.seconds, case.stages, case.mib = [], [], []
+        for step, case in in_turns(cases, args.repeats):
+            print(f'{step}/{args.repeats} {case.config} {case.variant} ...', file=sys.stderr, flush=True)
+            measure(case, picture, device, changed_head(case.empties, like))
+            if not step:
+                case.seconds, case.stages, case.mib = [], [], []
     rows = figures(cases)
     if args.json:
         write(args.json, rows)

@@ -27,7 +27,7 @@ from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import main_config, random_clip  # noqa: E402
-from measuring import PeakMemory, Stopwatch  # noqa: E402
+from measuring import PeakMemory, Stopwatch, in_turns  # noqa: E402
 from sweep import write  # noqa: E402
 
 WAYS = ('plain', 'checkpointing', 'amp', 'compile')
@@ -139,12 +139,11 @@ def main() -> None:
     device = torch.device(args.device)
     with random_clip(args.random_clip, args.seed) as clip:
         cases, batch = build(args, clip), batch_of(args)
-        for step in range(args.repeats + 1):
-            for case in cases:
-                print(f'{step}/{args.repeats} {case.config} {case.way} ...', file=sys.stderr, flush=True)
-                measure(case, batch, device)
-                if not step:
-                    case.seconds, case.parts, case.mib = [], [], []
+        for step, case in in_turns(cases, args.repeats):
+            print(f'{step}/{args.repeats} {case.config} {case.way} ...', file=sys.stderr, flush=True)
+            measure(case, batch, device)
+            if not step:
+                case.seconds, case.parts, case.mib = [], [], []
     base = cases[-1] if args.beside else cases[0]
     table = PrettyTable(
         ['config', 'way', 's', 'range', 'forward', 'backward', 'peak MiB', f'x {base.config}'], align='r'

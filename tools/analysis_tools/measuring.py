@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -13,6 +13,13 @@ from unittest.mock import patch
 import torch
 
 PAGE = os.sysconf('SC_PAGE_SIZE')
+
+
+def in_turns(cases: Sequence, repeats: int) -> Iterator[tuple[int, object]]:
+    """(round, case): round 0 warms up; every other one goes backwards, as busy machines slow down within a round."""
+    for step in range(repeats + 1):
+        for case in cases if step % 2 else reversed(cases):
+            yield step, case
 
 
 class Stopwatch:
