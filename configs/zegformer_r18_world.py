@@ -64,8 +64,8 @@ model = dict(
         masked_attention=True,
     ),
     scorer=dict(clip=clip, style=['cropmask', 'crop'], grow=1),
-    # Of seen classes that were held out from training (tools/world/experiments.py) full has 39.1 with these and 39.4 with
-    # its best (1, 0.2), at which img and seg lose.
+    # On seen classes that were held out from training (tools/world/experiments.py) full has 39.1 with these, and 39.4
+    # with its best (1, 0.2), at which img loses.
     fusion=dict(lam=0.9, gamma=0.1),
 )
 randomness = dict(seed=0)
