@@ -106,12 +106,11 @@ class ZegFormer(ZeroShotSegmentor):
         if pruning is None:
             return torch.stack(self._ask(images, mask_logits, valid))
 
-        def ask(queries: list[Tensor]) -> list[Tensor]:
-            found = [class_logits.new_empty(0, class_logits.shape[-1] - 1)] * len(queries)
-            some = [index for index, which in enumerate(queries) if len(which)]
+        def ask(masks: list[Tensor]) -> list[Tensor]:
+            found = [class_logits.new_empty(0, class_logits.shape[-1] - 1)] * len(masks)
+            some = [index for index, of_picture in enumerate(masks) if len(of_picture)]
             if some:
-                masks = [mask_logits[index, queries[index]] for index in some]
-                answers = self._ask([images[index] for index in some], masks, [valid[index] for index in some])
+                answers = self._ask(*([of[index] for index in some] for of in (images, masks, valid)))
                 for index, answer in zip(some, answers, strict=True):
                     found[index] = answer
             return found
