@@ -19,6 +19,7 @@ from statistics import mean, stdev
 
 from mmengine.config import Config
 from prettytable import PrettyTable
+from quickstart import KEEP_MEMORY
 
 from mmzeg.datasets.world import SEEN
 from mmzeg.utils.preflight import one_line_errors
@@ -89,7 +90,7 @@ class Experiments:
         self.iters = iters or Config.fromfile(ROOT / MAIN.config).train_cfg.max_iters
         self._pool = ThreadPoolExecutor(jobs)
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
-        self._environment = os.environ | dict(OMP_NUM_THREADS=threads)
+        self._environment = KEEP_MEMORY | os.environ | dict(OMP_NUM_THREADS=threads)
 
     def train(self, variant: Variant, seed: int | None) -> Path:
         """The last checkpoint of a training; ``seed`` None: that with classes held out."""
