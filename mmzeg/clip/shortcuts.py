@@ -2,7 +2,7 @@
 
 import torch.nn.functional as F
 from open_clip import CLIP
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer, text_global_pool
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer, text_global_pool
 from torch import Tensor, nn
 
 
@@ -67,4 +67,10 @@ def _run(block: ResidualAttentionBlock, x: Tensor, count: int) -> Tensor:
     heads = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
     found = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
     x = x[:, :count] + block.ls_1(attention.out_proj(found))
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
+    hidden = block.mlp.c_fc(block.ln_2(x))
+    return x + block.ls_2(block.mlp.c_proj(_activate(block.mlp.gelu, hidden)))
+
+
+def _activate(function: nn.Module, hidden: Tensor) -> Tensor:
+    """The activation; open_clip's own of OpenAI's models writes three tensors of this size, the largest of a layer."""
+    return (1.702 * hidden).sigmoid_().mul_(hidden) if isinstance(function, QuickGELU) else function(hidden)
