@@ -37,7 +37,9 @@ def scene():
     return np.ascontiguousarray(draw_scene(Scene('test', 0, 96))[0][..., ::-1])
 
 
-def test_a_look_named_is_a_call(inferencer, scene):
+@pytest.mark.parametrize('merge_iou', [None, 0.4])
+def test_a_look_named_is_a_call(inferencer, scene, merge_iou, monkeypatch):
+    monkeypatch.setattr(inferencer.model.scorer, 'merge_iou', merge_iou)
     look = inferencer.look(scene)
     for classes in (None, ['grass', 'umbrella, parasol', 'lawn']):
         (wanted,) = inferencer(scene, classes=classes, return_scores=True)['predictions']

@@ -19,7 +19,7 @@ class CLIPCropScorer(CLIPScorer):
     """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows.
 
     Args:
-        clip, prompts, pruning: See ``CLIPScorer``.
+        clip, prompts, pruning, merge_iou: See ``CLIPScorer``.
         style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
             ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
         grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
@@ -35,6 +35,7 @@ class CLIPCropScorer(CLIPScorer):
         grow: int = 0,
         chunk: int | None = None,
         pruning: dict | None = None,
+        merge_iou: float | None = None,
     ) -> None:
         styles = [style] if isinstance(style, str) else list(style)
         strangers = [name for name in styles if name not in STYLES]
@@ -45,7 +46,7 @@ class CLIPCropScorer(CLIPScorer):
             raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
         if grow < 0:
             raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
-        super().__init__(clip, prompts, pruning)
+        super().__init__(clip, prompts, pruning, merge_iou)
         self.styles, self.grow, self.chunk = styles, grow, chunk
 
     def embed_batch(
@@ -76,14 +77,14 @@ class CLIPCropScorer(CLIPScorer):
 
 
 def _distinct(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of all empty masks the first one alone, as they have one and the same sub-image; and each query's place."""
-    empty = mask_logits.flatten(1).amax(1) <= 0
-    first = empty & (empty.cumsum(0) == 1)
-    shown = ~empty | first
-    place = shown.cumsum(0) - 1
-    if empty.any():
-        place = torch.where(empty, place[first.int().argmax()], place)
-    return place, mask_logits[shown]
+    """Of equal masks the first one alone, of all empty ones too, as they have one sub-image; and each query's place."""
+    masks = mask_logits.flatten(1)
+    masks = masks.where(masks.amax(1, keepdim=True) > 0, -masks.new_ones(()))
+    _, group = masks.unique(dim=0, return_inverse=True)
+    numbers = torch.arange(len(masks), device=masks.device)
+    first = torch.full_like(numbers, len(masks)).scatter_reduce(0, group, numbers, 'amin')[group]
+    shown = first == numbers
+    return (shown.cumsum(0) - 1)[first], mask_logits[shown]
 
 
 def _chunks(mask_logits: Sequence[Tensor], size: int) -> Iterator[list[tuple[int, Tensor]]]:

@@ -19,11 +19,20 @@ class CLIPScorer(ABC):
         prompts (str | list[str]): Prompt set, or templates, of CLIP's class names.
         pruning (dict, optional): ``mmzeg.GuaranteedPruning`` or ``mmzeg.ThresholdPruning``: which segments CLIP is not
             asked about. Defaults to None: it is asked about all.
+        merge_iou (float, optional): Masks with at least this IoU are shown to CLIP as one, see ``merge_duplicates``.
+            Defaults to None: each is shown as it is.
     """
 
     def __init__(
-        self, clip: dict, prompts: str | Sequence[str] = 'imagenet_select_clip', pruning: dict | None = None
+        self,
+        clip: dict,
+        prompts: str | Sequence[str] = 'imagenet_select_clip',
+        pruning: dict | None = None,
+        merge_iou: float | None = None,
     ) -> None:
+        if merge_iou is not None and not 0 < merge_iou <= 1:
+            raise ValueError(f'scorer merge_iou must lie above 0 and up to 1, or be None, got {merge_iou}')
+        self.merge_iou = merge_iou
         self.clip = MODELS.build(clip)
         self.prompts = prompts
         self.pruning = None if pruning is None else MODELS.build(pruning)

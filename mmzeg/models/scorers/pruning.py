@@ -38,17 +38,12 @@ class Picture:
         self.image_logits = torch.full_like(self.class_logits[:, :-1], -torch.inf)
         self.asked = torch.zeros_like(self.class_logits[:, 0], dtype=torch.bool)
 
-    @property
-    def is_object(self) -> Tensor:
-        """(Q,) probability of every segment that it is an object."""
-        return 1 - self.class_logits.softmax(-1)[:, -1]
-
     def hear(self, queries: Tensor, logits: Tensor) -> None:
         """Take CLIP's logits (n, C) of some queries."""
         self.image_logits[queries], self.asked[queries] = logits, True
 
 
-# Mask logits (n, h, w) of every picture, and CLIP's logits (n, C) of what is under them.
+# Queries of every picture, and CLIP's logits of them.
 Ask = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -68,8 +63,7 @@ class GuaranteedPruning:
         bounds = [fusion.bound(picture.class_logits, max_logit, seen) for picture in pictures]
         wanted = [_loudest(b.amax(1), picture.mask_logits, 1.0) for picture, b in zip(pictures, bounds, strict=True)]
         while any(len(queries) for queries in wanted):
-            masks = [picture.mask_logits[queries] for picture, queries in zip(pictures, wanted, strict=True)]
-            for picture, queries, logits in zip(pictures, wanted, ask(masks), strict=True):
+            for picture, queries, logits in zip(pictures, wanted, ask(wanted), strict=True):
                 picture.hear(queries, logits)
             wanted = [self._open(picture, b, fusion, seen) for picture, b in zip(pictures, bounds, strict=True)]
 
@@ -91,72 +85,38 @@ class GuaranteedPruning:
 
 @MODELS.register_module()
 class ThresholdPruning:
-    """Asks about segments that may be heard, and of near-duplicates once, about the mask that they agree on.
+    """Asks about segments that may be heard.
 
-    A segment's voice at a pixel is its mask there, times the probability that it is an object. Near-duplicates are one
-    thing found several times: their mean mask, weighted by that probability, is less ragged than any of them.
+    A segment's voice at a pixel is its mask there, times the probability that it is an object.
 
     Args:
         threshold (float): Asked about are segments whose voice is at some pixel at least this share of the loudest
             one. 0 asks about all, 1 about those that are loudest somewhere.
-        duplicate_iou (float): A mask with at least this IoU with that of a likelier object is its duplicate. Above 1
-            there are none.
         heard (float): Share of its mask's pixels where a segment must be so loud, in [0, 1]. 0, the default: one pixel
             will do.
         objectness (bool): Defaults to True. False: the voice is the mask alone. Of unseen things a head is less sure
             that they are objects, and louder seen ones would silence them.
     """
 
-    def __init__(
-        self, threshold: float = 0.9, duplicate_iou: float = 0.9, heard: float = 0.0, objectness: bool = True
-    ) -> None:
+    def __init__(self, threshold: float = 0.9, heard: float = 0.0, objectness: bool = True) -> None:
         if not 0 <= threshold <= 1:
             raise ValueError(f'pruning threshold must lie in [0, 1], got {threshold}')
-        if duplicate_iou <= 0:
-            raise ValueError(f'pruning duplicate_iou must be above 0, got {duplicate_iou}')
         if not 0 <= heard <= 1:
             raise ValueError(f'pruning heard must lie in [0, 1], got {heard}')
-        self.threshold, self.duplicate_iou = threshold, duplicate_iou
-        self.heard, self.objectness = heard, objectness
+        self.threshold, self.heard, self.objectness = threshold, heard, objectness
 
     def __call__(
         self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
     ) -> None:
         """Ask about what may be heard; the pictures hear the answers."""
-        groups = [self._groups(picture) for picture in pictures]
-        answers = ask([_agreed(picture, group) for picture, group in zip(pictures, groups, strict=True)])
-        for picture, group, logits in zip(pictures, groups, answers, strict=True):
-            heard, place = group.t().nonzero().unbind(1)
-            picture.hear(heard, logits[place])
+        wanted = [self._heard(picture) for picture in pictures]
+        for picture, queries, logits in zip(pictures, wanted, ask(wanted), strict=True):
+            picture.hear(queries, logits)
 
-    def _groups(self, picture: Picture) -> Tensor:
-        """(G, Q) which queries are one thing; those of no group are not asked about."""
-        is_object = picture.is_object
+    def _heard(self, picture: Picture) -> Tensor:
+        is_object = 1 - picture.class_logits.softmax(-1)[:, -1]
         voices = is_object if self.objectness else torch.ones_like(is_object)
-        chosen = _loudest(voices, picture.mask_logits, self.threshold, self.heard)
-        chosen = chosen[is_object[chosen].argsort(descending=True)]
-        masks = (picture.mask_logits[chosen] > 0).flatten(1).float()
-        common, area = masks @ masks.t(), masks.sum(1)
-        alike = (common / (area[:, None] + area - common).clamp(min=1) >= self.duplicate_iou).tolist()
-        places: list[int] = []
-        for place, row in enumerate(alike):
-            places.append(next((other for other in range(place) if row[other] and places[other] == other), place))
-        leaders = chosen[torch.tensor(places, dtype=torch.long, device=chosen.device)]
-        groups = torch.zeros(len(is_object), len(is_object), dtype=torch.bool, device=chosen.device)
-        groups[leaders, chosen] = True
-        return groups[groups.any(1)]
-
-
-def _agreed(picture: Picture, groups: Tensor) -> Tensor:
-    """Mask logits (G, h, w) of groups of queries: a group's mean mask, each as likely an object as it is."""
-    # Where none is an object all are equal.
-    weights = groups * picture.is_object.clamp(min=1e-6)
-    weights /= weights.sum(1, keepdim=True)
-    masks = torch.einsum('gq,qhw->ghw', weights, picture.mask_logits.sigmoid()).logit(eps=1e-6)
-    # Of a query alone nothing is rounded: a group of one is asked about its very mask.
-    alone = groups.sum(1) == 1
-    masks[alone] = picture.mask_logits[groups[alone].int().argmax(1)]
-    return masks
+        return _loudest(voices, picture.mask_logits, self.threshold, self.heard)
 
 
 def _loudest(voices: Tensor, mask_logits: Tensor, share: float, least: float = 0.0) -> Tensor:

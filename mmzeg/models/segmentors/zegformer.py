@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmzeg.models.geometry import Geometry, valid_size
 from mmzeg.models.label_tiles import label_map
+from mmzeg.models.scorers.duplicates import merge_duplicates
 from mmzeg.models.scorers.pruning import GuaranteedPruning, Picture
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
 from mmzeg.registry import MODELS
@@ -67,9 +68,11 @@ class ZegFormer(ZeroShotSegmentor):
         segments, mask_logits = (layers[-1].float() for layers in found)
         if self.scorer is None:
             return segments, mask_logits, None
-        images = self.denormalize(inputs)
+        classifier = self.decode_head.classifier
+        class_logits = classifier(segments, classifier.text_embeddings(training=False))
+        shown = self._shown(class_logits, mask_logits)
         valid = [valid_size(meta, inputs) for meta in batch_img_metas]
-        return segments, mask_logits, self.scorer.embed_batch(images, mask_logits, valid)
+        return segments, mask_logits, self.scorer.embed_batch(self.denormalize(inputs), shown, valid)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
@@ -102,15 +105,16 @@ class ZegFormer(ZeroShotSegmentor):
     ) -> Tensor:
         images = self.denormalize(inputs)
         valid = [valid_size(meta, inputs) for meta in batch_img_metas]
-        pruning = getattr(self.scorer, 'pruning', None)
+        pruning, shown = getattr(self.scorer, 'pruning', None), self._shown(class_logits, mask_logits)
         if pruning is None:
-            return torch.stack(self._ask(images, mask_logits, valid))
+            return torch.stack(self._ask(images, shown, valid))
 
-        def ask(masks: list[Tensor]) -> list[Tensor]:
-            found = [class_logits.new_empty(0, class_logits.shape[-1] - 1)] * len(masks)
-            some = [index for index, of_picture in enumerate(masks) if len(of_picture)]
+        def ask(queries: list[Tensor]) -> list[Tensor]:
+            found = [class_logits.new_empty(0, class_logits.shape[-1] - 1)] * len(queries)
+            some = [index for index, which in enumerate(queries) if len(which)]
             if some:
-                answers = self._ask(*([of[index] for index in some] for of in (images, masks, valid)))
+                masks = [shown[index][queries[index]] for index in some]
+                answers = self._ask([images[index] for index in some], masks, [valid[index] for index in some])
                 for index, answer in zip(some, answers, strict=True):
                     found[index] = answer
             return found
@@ -121,6 +125,14 @@ class ZegFormer(ZeroShotSegmentor):
         ]
         pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit)
         return torch.stack([picture.image_logits for picture in pictures])
+
+    def _shown(self, class_logits: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
+        """Mask logits (Q, h, w) of every image as the scorer gets them."""
+        iou = getattr(self.scorer, 'merge_iou', None)
+        if iou is None:
+            return mask_logits
+        pairs = zip(class_logits[..., -1], mask_logits, strict=True)
+        return [merge_duplicates(no_object, masks, iou) for no_object, masks in pairs]
 
     def _ask(self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid: list[tuple]) -> list[Tensor]:
         """Logits of the scorer for every image; one that has no ``batch`` sees them one by one."""
