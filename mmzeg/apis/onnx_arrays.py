@@ -73,6 +73,23 @@ def grow(masks: np.ndarray, pixels: int) -> np.ndarray:
     return masks
 
 
+def merge_duplicates(no_object: np.ndarray, mask_logits: np.ndarray, iou: float) -> np.ndarray:
+    """(Q, h, w) mask logits as ``mmzeg.models.scorers.duplicates.merge_duplicates`` makes them."""
+    order = no_object.argsort(kind='stable')
+    inside = np.float32(mask_logits[order] > 0).reshape(len(order), -1)
+    common, area = inside @ inside.T, inside.sum(1)
+    alike = common >= iou * np.maximum(area[:, None] + area - common, 1)
+    groups: dict[int, list[int]] = {}
+    for place, row in enumerate(alike):
+        groups.setdefault(next((other for other in groups if row[other]), place), []).append(place)
+    merged = mask_logits.copy()
+    for group in (order[places] for places in groups.values() if len(places) > 1):
+        weights = _sigmoid(-no_object[group])
+        mean = np.tensordot(weights / weights.sum(), _sigmoid(mask_logits[group]), 1).clip(1e-6, 1 - 1e-6)
+        merged[group] = np.log(mean / (1 - mean))
+    return merged
+
+
 def cut_sub_images(image: np.ndarray, masks: np.ndarray, size: Sequence[int], style: str) -> np.ndarray:
     """Sub-images (N, 3, h, w) for CLIP, as ``mmzeg.models.scorers.sub_images.cut_sub_images`` makes them.
 
@@ -117,3 +134,8 @@ def _sampling(start: int, end: int, length: int, out: int) -> np.ndarray:
     weights[places, low] = 1 - share
     weights[places, np.minimum(low + 1, length - 1)] += share
     return weights.reshape(out, samples, length).mean(1)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over='ignore'):
+        return 1 / (1 + np.exp(-x))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .onnx_arrays import cut_sub_images, grow, mask_probabilities, mask_rows
+from .onnx_arrays import cut_sub_images, grow, mask_probabilities, mask_rows, merge_duplicates
 
-FORMAT = 1
+FORMAT = 2
 SEGMENTS, CLIP, NAMES, SETTINGS = 'segments.onnx', 'clip.onnx', 'names.npz', 'settings.json'
 MODES = ('seg', 'img', 'full', 'unseen')
 # Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache.
@@ -150,7 +150,10 @@ class OnnxRunner:
             return class_logits, mask_logits, None
         clip = self.settings['clip']
         image = (picture - 255 * np.float32(clip['mean'])) / (255 * np.float32(clip['std']))
-        views = self.embed(_padded(image, inputs.shape[1:]), mask_logits)
+        merge_iou, shown = clip['merge_iou'], mask_logits
+        if merge_iou is not None:
+            shown = merge_duplicates(class_logits[:, -1], mask_logits, merge_iou)
+        views = self.embed(_padded(image, inputs.shape[1:]), shown)
         embeddings = _unit(_unit(views).mean(0))
         return class_logits, mask_logits, clip['scale'] * embeddings @ self._text['clip'][rows].T + clip['bias']
 
@@ -166,9 +169,11 @@ class OnnxRunner:
         """(S, Q, d) embeddings of the sub-images of S styles: of an image (3, H, W) with CLIP's mean and deviation, its
         padding zero, under mask logits (Q, h, w)."""
         clip = self.settings['clip']
-        # All empty masks have one and the same sub-image.
-        empty = mask_logits.max((1, 2)) <= 0
-        shown = np.flatnonzero(~empty | (empty & (empty.cumsum() == 1)))
+        # Equal masks have one sub-image; all empty ones too.
+        seen: dict[bytes, int] = {}
+        keys = [mask.tobytes() if mask.max() > 0 else b'' for mask in mask_logits]
+        first = [seen.setdefault(key, query) for query, key in enumerate(keys)]
+        shown = np.unique(first)
         parts = []
         for chunk in np.split(shown, range(CHUNK, len(shown), CHUNK)):
             masks = mask_probabilities(mask_logits[chunk], image.shape[1:])
@@ -176,9 +181,7 @@ class OnnxRunner:
                 masks = grow(masks, clip['grow'])
             views = [cut_sub_images(image, masks, clip['size'], style) for style in clip['styles']]
             parts.append(np.stack([self._clip.run(None, dict(sub_images=view))[0] for view in views]))
-        found = np.concatenate(parts, 1)
-        place = np.searchsorted(shown, np.where(empty, empty.argmax(), np.arange(len(empty))))
-        return found[:, place]
+        return np.concatenate(parts, 1)[:, np.searchsorted(shown, first)]
 
     def _vocabulary(self, classes: Sequence[str] | None, seen: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
         if isinstance(classes, str):

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
+from mmzeg.apis import onnx_arrays
 from mmzeg.models.scorers.duplicates import merge_duplicates
 
 
@@ -34,6 +36,19 @@ def test_duplicates_have_their_mean_mask():
     merged = merge_duplicates(no_object[[1, 0, 2, 3]], masks, 0.86)
     assert torch.equal(merged[0], merged[1]) and torch.equal(merged[2], masks[2])
     assert torch.equal(merge_duplicates(no_object, masks, 0.9), masks)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_merged_in_numpy_too(seed):
+    """Twelve blobs, each nearly twice."""
+    generator = torch.Generator().manual_seed(seed)
+    blobs = torch.nn.functional.interpolate(torch.randn(1, 12, 5, 6, generator=generator) * 8, size=(20, 24))[0]
+    masks = torch.cat([blobs, blobs + torch.randn(12, 20, 24, generator=generator)])
+    no_object = torch.randn(24, generator=generator)
+    merged = merge_duplicates(no_object, masks, 0.7)
+    found = onnx_arrays.merge_duplicates(no_object.numpy(), masks.numpy(), 0.7)
+    np.testing.assert_allclose(found, merged.numpy(), rtol=1e-4, atol=1e-4)
+    assert (merged != masks).flatten(1).any(1).sum() >= 12
 
 
 def test_empty_masks_are_not_duplicates():

@@ -107,9 +107,7 @@ def test_a_segment_must_be_heard_in_enough_of_its_mask():
     assert clip.asked == 2
 
 
-@pytest.mark.parametrize(
-    'fields', [dict(threshold=1.5), dict(threshold=-1), dict(heard=-0.1), dict(heard=2)]
-)
+@pytest.mark.parametrize('fields', [dict(threshold=1.5), dict(threshold=-1), dict(heard=-0.1), dict(heard=2)])
 def test_bad_fields(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         ThresholdPruning(**fields)

@@ -111,6 +111,7 @@ def settings_of(inferencer: ZeroShotInferencer) -> dict:
         bias=scorer.clip.logit_bias or 0.0,
         styles=scorer.styles,
         grow=scorer.grow,
+        merge_iou=scorer.merge_iou,
     )
     return dict(
         format=FORMAT,

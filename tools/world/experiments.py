@@ -33,13 +33,19 @@ HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music no
 GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9,0.95,1'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
+    "the config's": ['model.scorer.grow=1'],
     'crop': ['model.scorer.style=crop'],
     'mask': ['model.scorer.style=mask'],
-    'cropmask (published)': ['model.scorer.style=cropmask'],
     'crop + cropmask': ['model.scorer.style=[crop,cropmask]'],
-    'cropmask, masks not grown': ['model.scorer.style=cropmask', 'model.scorer.grow=0'],
-    'cropmask, one prompt': ['model.scorer.style=cropmask', 'model.scorer.prompts=single'],
-    'cropmask, 80 prompts': ['model.scorer.style=cropmask', 'model.scorer.prompts=imagenet'],
+    'masks not grown': ['model.scorer.grow=0'],
+    'masks not merged': ['model.scorer.merge_iou=None'],
+    'one prompt': ['model.scorer.prompts=single'],
+    '32 prompts (published)': ['model.scorer.prompts=imagenet_select_clip'],
+    'as published': [
+        'model.scorer.grow=0',
+        'model.scorer.merge_iou=None',
+        'model.scorer.prompts=imagenet_select_clip',
+    ],
 }
 
 

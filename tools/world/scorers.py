@@ -21,16 +21,15 @@ from mmzeg.utils.preflight import one_line_errors
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
 from sweep import SCORES, load, write  # noqa: E402
 
-DENSE, THRESHOLD = dict(type='mmzeg.CLIPDensePoolScorer'), dict(type='mmzeg.ThresholdPruning')
+DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
 # What is changed of the config's scorer, or what stands in its place.
 WAYS = {
     'exact': {},
+    'masks not merged': dict(merge_iou=None),
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
-    'threshold 0.9': dict(pruning=dict(THRESHOLD, threshold=0.9)),
-    'threshold 0.7, heard in half': dict(pruning=dict(THRESHOLD, threshold=0.7, duplicate_iou=0.7, heard=0.5)),
-    'masks alone, heard in half': dict(
-        pruning=dict(THRESHOLD, threshold=0.8, duplicate_iou=0.7, heard=0.5, objectness=False)
-    ),
+    'threshold 0.5': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
+    'threshold 0.9': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.9)),
+    'masks alone, 0.8': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.8, heard=0.3, objectness=False)),
     'box alone': dict(style='crop'),
     'one pass, 256 pixels': dict(DENSE, input_size=256),
     'one pass, with context': dict(DENSE, input_size=256, context=1),
@@ -51,9 +50,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def scorer_of(field: ConfigDict, change: dict) -> object:
-    """The config's scorer with a change, or another one with its CLIP and prompts."""
+    """The config's scorer with a change, or another one with its CLIP, prompts and merged masks."""
     if 'type' in change:
-        kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
+        kept = {name: field[name] for name in ('clip', 'prompts', 'merge_iou') if name in field}
         return MODELS.build(dict(kept, **change))
     changed = Config(dict(scorer=field.to_dict()))
     changed.merge_from_dict(dict(scorer=change))
@@ -110,7 +109,7 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for row, marker in zip(rows, 'osDv^<>Pp*', strict=True):
+    for row, marker in zip(rows, 'osDv^<>Pp*h', strict=True):
         axes.plot(1000 * row['seconds'], row['hIoU'], marker, markersize=9, label=row['way'])
     axes.set(xlabel='milliseconds a picture', ylabel='harmonic mean of seen and unseen mIoU')
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)

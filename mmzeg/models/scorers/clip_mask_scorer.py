@@ -19,8 +19,8 @@ class CLIPMaskScorer(OnePassScorer):
     picture is as ever: no patch sees a token. A mask over the whole picture gives CLIP's own embedding.
 
     Args:
-        clip, prompts, input_size, context, pruning, merge_iou: See ``OnePassScorer``. Position embeddings are resized to the
-            input.
+        clip, prompts, input_size, context, pruning, merge_iou: See ``OnePassScorer``. Position embeddings are
+            resized to the input.
         layers (int, optional): Only in so many last layers do tokens look under their masks; before, they are the one
             class token, which has seen everything. None: in all.
     """
