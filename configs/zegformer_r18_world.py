@@ -1,7 +1,7 @@
 # ZegFormer on the procedural world, with a CLIP of its own: the quick start. R18 of half the width, last stage at
 # stride 16. What is not the paper's, each a field: a transformer encoder in the pixel decoder; queries that look where
 # their masks are; Mask2Former's weights of dice and classification loss, which sharpen masks; unlabelled pixels left
-# out of the losses; masks grown by a pixel before CLIP sees what is under them, near-duplicates as one; 80 prompts.
+# out of the losses; masks grown by a pixel before CLIP sees what is under them, and their box beside it.
 _base_ = [
     '_base_/models/zegformer_r50.py',
     '_base_/datasets/world.py',
@@ -63,7 +63,7 @@ model = dict(
         ignore_unlabelled=True,
         masked_attention=True,
     ),
-    scorer=dict(clip=clip, prompts='imagenet', grow=1, merge_iou=0.4),
+    scorer=dict(clip=clip, style=['cropmask', 'crop'], grow=1),
     # On seen classes that were held out from training (tools/world/experiments.py) full has 39.1 with these, and 39.4
     # with its best (1, 0.2), at which img loses.
     fusion=dict(lam=0.9, gamma=0.1),

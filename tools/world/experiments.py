@@ -33,19 +33,15 @@ HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music no
 GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9,0.95,1'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
-    "the config's": ['model.scorer.grow=1'],
+    "the config's: cropmask + crop, 32 prompts": ['model.scorer.grow=1'],
     'crop': ['model.scorer.style=crop'],
     'mask': ['model.scorer.style=mask'],
-    'crop + cropmask': ['model.scorer.style=[crop,cropmask]'],
+    'cropmask': ['model.scorer.style=cropmask'],
     'masks not grown': ['model.scorer.grow=0'],
-    'masks not merged': ['model.scorer.merge_iou=None'],
+    'masks merged': ['model.scorer.merge_iou=0.4'],
     'one prompt': ['model.scorer.prompts=single'],
-    '32 prompts (published)': ['model.scorer.prompts=imagenet_select_clip'],
-    'as published': [
-        'model.scorer.grow=0',
-        'model.scorer.merge_iou=None',
-        'model.scorer.prompts=imagenet_select_clip',
-    ],
+    '80 prompts': ['model.scorer.prompts=imagenet'],
+    'as published': ['model.scorer.style=cropmask', 'model.scorer.grow=0'],
 }
 
 

@@ -25,7 +25,10 @@ DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
 # What is changed of the config's scorer, or what stands in its place.
 WAYS = {
     'exact': {},
-    'masks not merged': dict(merge_iou=None),
+    'masks merged': dict(merge_iou=0.4),
+    'masks merged, threshold': dict(
+        merge_iou=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)
+    ),
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
     'threshold 0.5': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
     'threshold 0.9': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.9)),
@@ -50,9 +53,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def scorer_of(field: ConfigDict, change: dict) -> object:
-    """The config's scorer with a change, or another one with its CLIP, prompts and merged masks."""
+    """The config's scorer with a change, or another one with its CLIP and prompts."""
     if 'type' in change:
-        kept = {name: field[name] for name in ('clip', 'prompts', 'merge_iou') if name in field}
+        kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
         return MODELS.build(dict(kept, **change))
     changed = Config(dict(scorer=field.to_dict()))
     changed.merge_from_dict(dict(scorer=change))
@@ -109,7 +112,7 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for row, marker in zip(rows, 'osDv^<>Pp*h', strict=True):
+    for row, marker in zip(rows, 'osDv^<>Pp*hX', strict=True):
         axes.plot(1000 * row['seconds'], row['hIoU'], marker, markersize=9, label=row['way'])
     axes.set(xlabel='milliseconds a picture', ylabel='harmonic mean of seen and unseen mIoU')
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
