@@ -30,7 +30,7 @@ def test_benchmark_measures_every_way(tmp_path):
     rows = json.loads(out.read_text())
     assert [(row['variant'], row['empties']) for row in rows] == [
         (variant, empties)
-        for variant in ('reference', 'exact', 'guaranteed', 'threshold', 'one-pass')
+        for variant in ('reference', 'exact', 'guaranteed', 'merged', 'threshold', 'one-pass')
         for empties in (0, 12)
     ]
     for row in rows:

@@ -47,9 +47,8 @@ VARIANTS: dict[str, dict] = {
     'reference': {},
     'exact': {},
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
-    'threshold': dict(
-        pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.8, duplicate_iou=0.7, heard=0.5, objectness=False)
-    ),
+    'merged': dict(merge_iou=0.4),
+    'threshold': dict(merge_iou=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
     'one-pass': {},
 }
 

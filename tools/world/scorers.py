@@ -99,7 +99,7 @@ def _counted(model: torch.nn.Module) -> list[int]:
     ask = type(model)._ask.__get__(model)
 
     def counted(images: object, mask_logits: object, valid: object) -> object:
-        asked.append(sum(map(len, mask_logits)))
+        asked.append(sum(len(masks.flatten(1).unique(dim=0)) for masks in mask_logits))
         return ask(images, mask_logits, valid)
 
     model._ask = counted
