@@ -33,15 +33,14 @@ HELD_OUT = ('airplane', 'queen', 'flower', 'scissors', 'hand', 'gear', 'music no
 GAMMAS, LAMS = '0,0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9', '0.5,0.67,0.8,0.9,0.95,1'
 # Rows that differ in what CLIP is shown or told; tested with the main variant's weights.
 SCORERS = {
-    "the config's: cropmask + crop, 32 prompts": ['model.scorer.grow=1'],
     'crop': ['model.scorer.style=crop'],
     'mask': ['model.scorer.style=mask'],
-    'cropmask': ['model.scorer.style=cropmask'],
-    'masks not grown': ['model.scorer.grow=0'],
-    'masks merged': ['model.scorer.merge_iou=0.4'],
-    'one prompt': ['model.scorer.prompts=single'],
-    '80 prompts': ['model.scorer.prompts=imagenet'],
-    'as published': ['model.scorer.style=cropmask', 'model.scorer.grow=0'],
+    'cropmask (published)': ['model.scorer.style=cropmask'],
+    'crop + cropmask': ['model.scorer.style=[crop,cropmask]'],
+    'crop + cropmask, masks merged': ['model.scorer.style=[crop,cropmask]', 'model.scorer.merge_iou=0.4'],
+    'cropmask, masks not grown': ['model.scorer.style=cropmask', 'model.scorer.grow=0'],
+    'cropmask, one prompt': ['model.scorer.style=cropmask', 'model.scorer.prompts=single'],
+    'cropmask, 80 prompts': ['model.scorer.style=cropmask', 'model.scorer.prompts=imagenet'],
 }
 
 
