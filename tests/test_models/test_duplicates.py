@@ -1,13 +1,9 @@
 """Near-duplicates: shown to CLIP as one mask, once."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmseg.registry import MODELS
-from mmseg.utils import register_all_modules
 
 from mmzeg.apis import onnx_arrays
 from mmzeg.models.scorers.duplicates import merge_duplicates
@@ -57,18 +53,14 @@ def test_empty_masks_are_not_duplicates():
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
-    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path))
-    register_all_modules()
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/zegformer_r18_world.py').model
-    cfg.backbone.init_cfg = None
-    cfg.scorer.merge_iou = 0.5
-    return cfg
+def merging(world):
+    world.scorer.merge_iou = 0.5
+    return world
 
 
-def test_clip_looks_once_at_what_is_one_thing(world, monkeypatch):
+def test_clip_looks_once_at_what_is_one_thing(merging, monkeypatch):
     torch.manual_seed(0)
-    model = MODELS.build(world).eval()
+    model = MODELS.build(merging).eval()
     masks, class_logits = segments()[1], torch.zeros(1, 20, 43)
     few = masks[[0, 1, 3, 0, 1, 3, 2] + [3] * 13]
     monkeypatch.setattr(model.decode_head, 'forward', lambda *args, **fields: (class_logits[None], few[None, None]))
@@ -88,11 +80,11 @@ def test_clip_looks_once_at_what_is_one_thing(world, monkeypatch):
     torch.testing.assert_close(logits[[0, 2]], alone)
 
 
-def test_a_pruned_model_asks_about_merged_masks(world):
-    world.scorer.pruning = dict(type='mmzeg.ThresholdPruning', threshold=0.0)
+def test_a_pruned_model_asks_about_merged_masks(merging):
+    merging.scorer.pruning = dict(type='mmzeg.ThresholdPruning', threshold=0.0)
     meta = dict(ori_shape=(80, 112), img_shape=(80, 112), pad_shape=(80, 112))
     torch.manual_seed(0)
-    model, picture = MODELS.build(world).eval(), torch.randn(1, 3, 80, 112)
+    model, picture = MODELS.build(merging).eval(), torch.randn(1, 3, 80, 112)
     with torch.no_grad():
         pruned = model.opinions(picture, [meta])[2]
         model.scorer.pruning = None

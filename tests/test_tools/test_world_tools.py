@@ -192,7 +192,7 @@ def test_ways_to_ask_clip_are_compared(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = {row['way']: row for row in json.loads((tmp_path / 'rows.json').read_text())}
     assert rows['exact']['same'] == rows['guaranteed']['same'] == 100 and rows['exact']['asked'] == 20
-    for way in ('threshold 0.5', 'masks alone, 0.8', 'masks merged', 'masks merged, threshold'):
+    for way in ('threshold 0.5', 'threshold 0.9', 'masks alone, 0.8', 'masks merged', 'masks merged, threshold'):
         assert 0 < rows[way]['asked'] <= 20
     assert (tmp_path / 'plot.png').stat().st_size > 10000
 
