@@ -170,9 +170,9 @@ class OnnxRunner:
         padding zero, under mask logits (Q, h, w)."""
         clip = self.settings['clip']
         # Equal masks have one sub-image; all empty ones too.
-        seen: dict[bytes, int] = {}
+        numbers: dict[bytes, int] = {}
         keys = [mask.tobytes() if mask.max() > 0 else b'' for mask in mask_logits]
-        first = [seen.setdefault(key, query) for query, key in enumerate(keys)]
+        first = [numbers.setdefault(key, query) for query, key in enumerate(keys)]
         shown = np.unique(first)
         parts = []
         for chunk in np.split(shown, range(CHUNK, len(shown), CHUNK)):

@@ -18,7 +18,7 @@ def merge_duplicates(no_object: Tensor, mask_logits: Tensor, iou: float) -> Tens
     Returns:
         Tensor: (Q, h, w) mask logits; those of a mask without duplicates are its own.
     """
-    order = no_object.argsort()
+    order = no_object.argsort(stable=True)
     inside = (mask_logits[order] > 0).flatten(1).float()
     common, area = inside @ inside.t(), inside.sum(1)
     alike = (common >= iou * (area[:, None] + area - common).clamp(min=1)).tolist()

@@ -69,8 +69,8 @@ class ZegFormer(ZeroShotSegmentor):
         if self.scorer is None:
             return segments, mask_logits, None
         classifier = self.decode_head.classifier
-        class_logits = classifier(segments, classifier.text_embeddings(training=False))
-        shown = self._shown(class_logits, mask_logits)
+        no_object = classifier(segments, classifier.no_object.new_empty(0, len(classifier.no_object)))
+        shown = self._shown(no_object[..., 0], mask_logits)
         valid = [valid_size(meta, inputs) for meta in batch_img_metas]
         return segments, mask_logits, self.scorer.embed_batch(self.denormalize(inputs), shown, valid)
 
@@ -105,7 +105,7 @@ class ZegFormer(ZeroShotSegmentor):
     ) -> Tensor:
         images = self.denormalize(inputs)
         valid = [valid_size(meta, inputs) for meta in batch_img_metas]
-        pruning, shown = getattr(self.scorer, 'pruning', None), self._shown(class_logits, mask_logits)
+        pruning, shown = getattr(self.scorer, 'pruning', None), self._shown(class_logits[..., -1], mask_logits)
         if pruning is None:
             return torch.stack(self._ask(images, shown, valid))
 
@@ -126,13 +126,12 @@ class ZegFormer(ZeroShotSegmentor):
         pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit)
         return torch.stack([picture.image_logits for picture in pictures])
 
-    def _shown(self, class_logits: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
-        """Mask logits (Q, h, w) of every image as the scorer gets them."""
+    def _shown(self, no_object: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
+        """Mask logits (Q, h, w) of every image as the scorer gets them; logits (B, Q) of "no object"."""
         iou = getattr(self.scorer, 'merge_iou', None)
         if iou is None:
             return mask_logits
-        pairs = zip(class_logits[..., -1], mask_logits, strict=True)
-        return [merge_duplicates(no_object, masks, iou) for no_object, masks in pairs]
+        return [merge_duplicates(*pair, iou) for pair in zip(no_object, mask_logits, strict=True)]
 
     def _ask(self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid: list[tuple]) -> list[Tensor]:
         """Logits of the scorer for every image; one that has no ``batch`` sees them one by one."""
