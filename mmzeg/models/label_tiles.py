@@ -12,6 +12,7 @@ from mmzeg.models.geometry import Geometry
 TILE = 1 << 20
 
 
+@torch.no_grad()
 def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor) -> Tensor:
     """Class indices (H, W) of one picture, as the argmax of its whole semantic map would be.
 
@@ -23,26 +24,35 @@ def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Te
         geometry (Geometry): Of the picture.
         taken (Tensor): (C,) what calibration takes off each class.
     """
-    tiles = mask_rows(mask_logits, geometry, scores.shape[1])
-    return torch.cat([_labels(scores, masks.flatten(1), taken) for masks in tiles]).view(*geometry.original)
+    tiles = _labelled(scores, mask_logits, geometry, taken)
+    return torch.cat([labels for labels, _ in tiles]).view(*geometry.original)
 
 
+@torch.no_grad()
 def label_and_query_maps(
     scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor
 ) -> tuple[Tensor, Tensor]:
     """``label_map``'s, and of every pixel the query (H, W) that gives most to its class; arguments as there."""
-    labels, queries = [], []
+    found = [
+        (labels, (scores[:, labels] * masks).argmax(0))
+        for labels, masks in _labelled(scores, mask_logits, geometry, taken)
+    ]
+    return tuple(torch.cat(parts).view(*geometry.original) for parts in zip(*found, strict=True))
+
+
+def _labelled(
+    scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Labels (N,) and masks (Q, N) of N pixels at a time."""
+    room = None
     for masks in mask_rows(mask_logits, geometry, scores.shape[1]):
         masks = masks.flatten(1)
-        labels.append(_labels(scores, masks, taken))
-        queries.append((scores[:, labels[-1]] * masks).argmax(0))
-    return tuple(torch.cat(parts).view(*geometry.original) for parts in (labels, queries))
-
-
-def _labels(scores: Tensor, masks: Tensor, taken: Tensor) -> Tensor:
-    """(N,) labels of N pixels whose masks are (Q, N)."""
-    # PyTorch's argmax is slower.
-    return torch.addmm(-taken, masks.t(), scores).max(1).indices
+        if room is None:
+            # Once for all tiles, the first being the largest: the system clears whatever it hands out anew.
+            room = scores.new_empty(masks.shape[1], scores.shape[1])
+        found = torch.addmm(-taken, masks.t(), scores, out=room[: masks.shape[1]])
+        # PyTorch's argmax is slower.
+        yield found.max(1).indices, masks
 
 
 def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iterator[Tensor]:
@@ -58,17 +68,20 @@ def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iter
     """
     size, valid, (height, width) = geometry.size, geometry.valid, geometry.original
     step = max(1, TILE // (max(num_classes, len(mask_logits)) * max(width, size[1])))
+    # A pixel's masks side by side: so they are resized fastest, and multiplied with scores.
+    maps = mask_logits.movedim(0, -1).contiguous()
     to_size, to_original = (
-        Rows(before, after, mask_logits.dtype)
-        for before, after in ((mask_logits.shape[1], size[0]), (valid[0], height))
+        Rows(before, after, maps.dtype) for before, after in ((len(maps), size[0]), (valid[0], height))
     )
     unchanged = tuple(valid) == (height, width)
     for first in range(0, height, step):
-        wanted = torch.arange(first, min(first + step, height), device=mask_logits.device)
+        wanted = torch.arange(first, min(first + step, height), device=maps.device)
         # The rows of the padded input that these are made of.
         needed = wanted if unchanged else to_original.span(wanted)
-        masks = _widen(to_size.take(mask_logits, needed), size[1]).sigmoid_()[..., : valid[1]]
-        yield masks if unchanged else _widen(to_original.take(masks, wanted, needed[0]), width)
+        masks = _widen(to_size.take(maps, needed), size[1]).sigmoid_()[:, : valid[1]]
+        if not unchanged:
+            masks = _widen(to_original.take(masks, wanted, needed[0]), width)
+        yield masks.movedim(-1, 0)
 
 
 class Rows:
@@ -93,10 +106,12 @@ class Rows:
         return torch.arange(int(low[0]), int(high[-1]) + 1, device=wanted.device)
 
     def take(self, maps: Tensor, wanted: Tensor, offset: Tensor | int = 0) -> Tensor:
-        """Rows ``wanted`` of the resized maps (C, n, W), of maps (C, h, W) whose first row is number ``offset``."""
+        """Rows ``wanted`` of the resized maps (n, W, C), of maps (h, W, C) whose first row is number ``offset``."""
         low, high, share = self._source(wanted)
-        return torch.lerp(maps[:, low - offset], maps[:, high - offset], share[:, None])
+        return torch.lerp(maps[low - offset], maps[high - offset], share[:, None, None])
 
 
 def _widen(maps: Tensor, width: int) -> Tensor:
-    return F.interpolate(maps[None], size=(maps.shape[1], width), mode='bilinear', align_corners=False)[0]
+    """(n, width, C) of maps (n, w, C)."""
+    planes = maps[None].permute(0, 3, 1, 2)
+    return F.interpolate(planes, size=(len(maps), width), mode='bilinear', align_corners=False)[0].movedim(0, -1)
