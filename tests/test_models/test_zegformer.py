@@ -23,15 +23,15 @@ def cfg():
     return Config.fromfile(CONFIG).model
 
 
-def batch(*values):
+def batch(*values, side=64):
     samples = []
     for value in values:
         sample = SegDataSample(metainfo=dict(img_path=f'{value}.jpg', seg_map_path=f'{value}.png'))
-        data = torch.full((1, 64, 64), 255)
-        data[:, :32] = value
+        data = torch.full((1, side, side), 255)
+        data[:, : side // 2] = value
         sample.gt_sem_seg = PixelData(data=data)
         samples.append(sample)
-    return torch.randn(len(values), 3, 64, 64), samples
+    return torch.randn(len(values), 3, side, side), samples
 
 
 def test_an_image_without_targets_trains(cfg):
@@ -120,6 +120,20 @@ def test_mixed_precision_trains(cfg):
     sum(losses.values()).backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_masks_are_learnt_in_float16(cfg, monkeypatch):
+    model = MODELS.build(cfg)
+    head, samples = model.decode_head, batch(3, 4, side=256)[1]
+    shapes = (3, 2, 20, len(head.classifier.train_vocabulary) + 1), (3, 2, 20, 64, 64)
+    class_logits, mask_logits = (torch.randn(shape).half() for shape in shapes)
+    found = []
+    for dtype in (torch.float32, torch.float16):
+        monkeypatch.setattr(type(head), 'forward', lambda *_, dtype=dtype: (class_logits.to(dtype), mask_logits))
+        found.append(head.loss((), samples, {}))
+    # 2 masks of 65536 pixels are more than half precision can count.
+    assert found[0]['loss_mask'] > 0
+    torch.testing.assert_close(found[1], found[0], check_dtype=False)
 
 
 def test_an_unknown_label_names_the_file(cfg):

@@ -186,7 +186,7 @@ class ZegFormerHead(TextHead):
         losses = {}
         last = len(matches) - 1
         num_masks = sum(len(labels) for labels, _, _ in targets)
-        num_masks = reduce_mean(class_logits.new_tensor(float(num_masks))).clamp(min=1)
+        num_masks = reduce_mean(class_logits.new_tensor(float(num_masks), dtype=torch.float32)).clamp(min=1)
         for layer, match in enumerate(matches):
             prefix = '' if layer == last else f'd{layer}.'
             found = self._layer_loss(class_logits[layer], mask_logits[layer], targets, match, num_masks)
