@@ -17,4 +17,4 @@ default_hooks = dict(
     visualization=dict(type='mmzeg.SegVisualizationHook'),
 )
 custom_hooks = [dict(type='mmzeg.VocabularyCheckHook')]
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='mmzeg.ZeroShotTTAModel')

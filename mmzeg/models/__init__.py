@@ -3,7 +3,7 @@ from .classifiers import CLIPTextClassifier
 from .fusion import OpinionFusion
 from .heads import PerPixelHead, ZegFormerHead
 from .scorers import CLIPCropScorer, CLIPDensePoolScorer, CLIPMaskScorer, GuaranteedPruning, ThresholdPruning
-from .segmentors import PerPixelSegmentor, ZegFormer
+from .segmentors import PerPixelSegmentor, ZegFormer, ZeroShotTTAModel
 
 __all__ = [
     'CLIPCropScorer',
@@ -18,4 +18,5 @@ __all__ = [
     'ThresholdPruning',
     'ZegFormer',
     'ZegFormerHead',
+    'ZeroShotTTAModel',
 ]

@@ -1,5 +1,6 @@
 from .per_pixel_segmentor import PerPixelSegmentor
 from .zegformer import ZegFormer
 from .zero_shot_segmentor import ZeroShotSegmentor
+from .zero_shot_tta_model import ZeroShotTTAModel
 
-__all__ = ['PerPixelSegmentor', 'ZegFormer', 'ZeroShotSegmentor']
+__all__ = ['PerPixelSegmentor', 'ZegFormer', 'ZeroShotSegmentor', 'ZeroShotTTAModel']
