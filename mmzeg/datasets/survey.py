@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import ConfigDict
 from mmseg.datasets import BaseSegDataset
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmzeg.datasets.folder_dataset import FolderDataset
 from mmzeg.datasets.transforms.load_labels import read_label_map, value_table
@@ -57,7 +57,8 @@ def inspect(sample: dict) -> dict:
         content = image.read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
         with Image.open(io.BytesIO(content)) as picture:
-            size = picture.size
+            # As training reads it, turned as its camera says; orientations 5 to 8 lie on their side.
+            size = picture.size[::-1] if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else picture.size
             if sample['seg_map_path'] is not None:
                 picture.draft('L', (1, 1))  # a JPEG is read to its end, but not decoded at its size
                 picture.load()

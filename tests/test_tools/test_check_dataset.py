@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from miniatures import coco_stuff
-from PIL import Image
+from PIL import ExifTags, Image
 
 from mmzeg.datasets.coco_numbering import CLASSES, COMMON, RARE, numbering_faults
 
@@ -27,7 +27,7 @@ val_dataloader = dict(dataset=dict(
 def write(root, split, name, labels, size=(12, 8)):
     for part in ('images', 'labels'):
         (root / part / split).mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(hash(name) % 1000).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    noise = np.random.default_rng(list(name.encode())).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / f'images/{split}/{name}.jpg')
     Image.fromarray(labels).save(root / f'labels/{split}/{name}.png')
 
@@ -60,6 +60,14 @@ def test_counts(tree):
     assert report['warnings'] == ["class 'lamp' has not one pixel"] and not report['wrong']
     report = check(tree, '--split', 'val').stdout
     assert '| dog   | unseen |      3 |      3 |' in report and 'wrong' not in report
+
+
+def test_a_photo_on_its_side_has_the_size_that_training_sees(tree):
+    path, turned = tree / 'images/train/train_0.jpg', Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.open(path).rotate(90, expand=True).save(path, exif=turned)
+    result = check(tree)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_planted_faults(tree):
