@@ -4,7 +4,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -35,10 +35,16 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Let ``last_checkpoint`` name the newest checkpoint, where a run was killed before it could write that."""
-        if not is_main_process():
+        """Before resuming, let ``last_checkpoint`` name the newest one, where a run was killed before it wrote that."""
+        if not runner._resume:
             return
-        pointer = Path(runner.work_dir, 'last_checkpoint')
+        if is_main_process():
+            self._mend(Path(runner.work_dir, 'last_checkpoint'))
+        # All processes resume from what it names.
+        barrier()
+
+    @staticmethod
+    def _mend(pointer: Path) -> None:
         named = Path(pointer.read_text()) if pointer.is_file() else None
         whole = [*pointer.parent.glob('iter_[0-9]*.pth'), *pointer.parent.glob('epoch_[0-9]*.pth')]
         if named and named.is_file():

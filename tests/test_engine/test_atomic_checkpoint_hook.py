@@ -30,8 +30,12 @@ def test_the_newest_whole_checkpoint_is_named(tmp_path, pointer, files, wanted):
         os.utime(path, (1000 + age, 1000 + age))
     if pointer is not None:
         (tmp_path / 'last_checkpoint').write_text(str(tmp_path / pointer) if pointer else '')
-    AtomicCheckpointHook(by_epoch=False).before_run(SimpleNamespace(work_dir=str(tmp_path)))
     found = tmp_path / 'last_checkpoint'
+    before = found.exists() and found.read_text()
+    for resume in (False, True):
+        # A test beside a training must not touch it.
+        assert resume or before == (found.exists() and found.read_text())
+        AtomicCheckpointHook(by_epoch=False).before_run(SimpleNamespace(work_dir=str(tmp_path), _resume=resume))
     assert (found.read_text() if found.exists() else None) == (wanted and str(tmp_path / wanted))
 
 
