@@ -25,9 +25,9 @@ class Vocabulary:
 
     Raises:
         FileNotFoundError: ``classes`` is a string and no such file is there.
-        ValueError: No class, a name that is no string or has a line break, a class twice or both seen and unseen, an
-            unseen class that is not among the classes, or a file of another form; names the class, and the file if one
-            was given.
+        ValueError: No class, a name that is no string, has a line break, an empty word or a blank at an end, a class
+            twice or both seen and unseen, an unseen class that is not among the classes, or a file of another form;
+            names the class, and the file if one was given.
     """
 
     def __init__(
@@ -135,6 +135,8 @@ def check_names(names: Sequence[str], label: str) -> tuple[str, ...]:
         if UNPRINTABLE.search(name):
             # "cat\n" is not the "cat" of training, and would be scored as unseen.
             raise ValueError(f'{label}: class {name!r:.60} has a line break or a control character: remove it')
+        if name != name.strip() or not all(word.strip() for word in name.split(', ')):
+            raise ValueError(f'{label}: class {name!r:.60} has an empty word or a blank at an end: remove it')
         if name in met:
             raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
         met.add(name)

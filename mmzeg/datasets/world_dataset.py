@@ -27,7 +27,7 @@ class WorldDataset(BaseSegDataset):
         kwargs: What mmseg's ``BaseSegDataset`` takes; as anywhere, ``metainfo=dict(classes=SEEN)`` ignores the rest.
 
     Raises:
-        ValueError: An unknown split, or a length, size or share out of range.
+        ValueError: An unknown split, or a length, size, share or seed out of range.
     """
 
     METAINFO = dict(classes=CLASSES, palette=_palette(len(CLASSES)))

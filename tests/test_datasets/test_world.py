@@ -105,6 +105,7 @@ def test_dataset_hides_the_unseen_in_training():
         (dict(split='dev', length=1), "split 'dev' is unknown"),
         (dict(split='val', length=0), 'length must be 1'),
         (dict(split='val', length=1, size=8), 'size 32 or more'),
+        (dict(split='val', length=1, seed=-1), 'seed must lie in'),
         (dict(split='val', length=1, unseen_share=2), 'unseen_share must lie'),
     ],
 )

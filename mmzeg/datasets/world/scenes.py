@@ -21,7 +21,7 @@ class Scene:
         index (int): Number within the split, >= 0.
         size (int): Height and width, in pixels.
         unseen_share (float): How often an unseen kind is drawn where a seen one is drawn once, 0..1.
-        seed (int): Another world of the same kinds.
+        seed (int): Another world of the same kinds, in [0, 2**32).
 
     Raises:
         ValueError: An unknown split, or a number out of range.
@@ -38,6 +38,8 @@ class Scene:
             raise ValueError(f'world split {self.split!r} is unknown: use one of {", ".join(SPLITS)}')
         if self.index < 0 or self.size < 32:
             raise ValueError(f'scene {self.index} of {self.size} pixels: index must be 0 or more, size 32 or more')
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f'seed must lie in [0, 2**32), got {self.seed}')
         if not 0 <= self.unseen_share <= 1:
             raise ValueError(f'unseen_share must lie in [0, 1], got {self.unseen_share}')
 

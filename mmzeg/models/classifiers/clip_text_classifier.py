@@ -67,7 +67,9 @@ class CLIPTextClassifier(BaseModule):
     def text_embeddings(self, training: bool) -> Tensor:
         """(C, d) unit text embeddings of the training or the test vocabulary, on the classifier's device."""
         vocabulary = self.train_vocabulary if training else self.vocabulary
-        prompts = vocabulary.prompts or (self.train_prompts if training else self.test_prompts)
+        prompts = vocabulary.prompts
+        if prompts is None:
+            prompts = self.train_prompts if training else self.test_prompts
         key = (vocabulary, prompts if isinstance(prompts, str) else tuple(prompts))
         found, device = self._embeddings.get(key), self.projection.weight.device
         if found is None or found.device != device:
