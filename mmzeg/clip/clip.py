@@ -99,15 +99,13 @@ class CLIP:
     @property
     def is_loaded(self) -> bool:
         """Whether these weights are in memory."""
-        return any(self._key(dtype) in _LOADED for dtype in PRECISIONS.values())
+        return bool(self._loaded())
 
     @property
     def network(self) -> nn.Module:
-        """The open_clip model as it was last loaded, or loaded now onto the CPU; shared in this process."""
-        for dtype in PRECISIONS.values():
-            if self._key(dtype) in _LOADED:
-                return _LOADED[self._key(dtype)]
-        return self._on(torch.device('cpu'), PRECISIONS[self.precision] or torch.float32)
+        """The open_clip model as it was first loaded, or loaded now onto the CPU; shared in this process."""
+        loaded = self._loaded()
+        return loaded[0] if loaded else self._on(torch.device('cpu'), PRECISIONS[self.precision] or torch.float32)
 
     @property
     def logit_scale(self) -> float:
@@ -209,8 +207,9 @@ class CLIP:
         files = [path, beside] if self.model is None and beside.is_file() else [path]
         return ':'.join([str(self.model), *map(content_hash, files)])
 
-    def _key(self, dtype: torch.dtype | None) -> tuple:
-        return self.model, self._weights, dtype
+    def _loaded(self) -> list[nn.Module]:
+        with _LOCK:
+            return [network for key, network in _LOADED.items() if key[:2] == (self.model, self._weights)]
 
     def dtype_on(self, device: torch.device) -> torch.dtype:
         """What pictures and matrix products are in on a device; ValueError where it has no such type."""
@@ -220,13 +219,12 @@ class CLIP:
         return dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
 
     def _on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        # One copy a type: weights once rounded to half cannot serve someone who asks for float32.
-        key = self._key(dtype)
+        # One copy a type: weights once rounded to half cannot serve someone who asks for float32. And one a device:
+        # another thread may be asking there. "cuda" is one of "cuda:0", "cuda:1", ...
+        key = (self.model, self._weights, dtype, torch.empty(0, device=device).device)
         with _LOCK:
             if key not in _LOADED:
                 _LOADED[key] = load_clip(self.model, self.pretrained, device, dtype)
-            if next(_LOADED[key].parameters()).device != device:
-                _LOADED[key].to(device)
             return _LOADED[key]
 
 

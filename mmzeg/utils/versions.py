@@ -13,7 +13,7 @@ NEEDED = (
     (('mmdet', 'onedl-mmdetection'), '3.1.0', None, 'pip install --no-deps "mmdet>=3.1.0"'),
     (('scipy',), '1.7', None, 'pip install --no-deps scipy'),
     # With the versions that are there as requirements, so that pip cannot replace them on the way.
-    (('open_clip_torch',), '2.24', None, 'pip install open_clip_torch "torch=={torch}" "torchvision=={torchvision}"'),
+    (('open_clip_torch',), '3.0', None, 'pip install open_clip_torch "torch=={torch}" "torchvision=={torchvision}"'),
 )
 
 
