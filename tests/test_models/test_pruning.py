@@ -149,6 +149,31 @@ def test_a_pruned_model_gives_the_same_label_maps(hesitant, labels_only):
     assert predict(hesitant)[1] <= asked
 
 
+@pytest.mark.parametrize('pruning', [None, 'Guaranteed', 'Threshold'])
+def test_autocast_is_for_the_network_alone(hesitant, pruning):
+    hesitant.scorer.pruning = pruning and dict(type=f'mmzeg.{pruning}Pruning')
+    model = MODELS.build(hesitant).eval()
+    given = 3 * torch.randn(2, 1, 20, 43), 4 * torch.randn(2, 1, 20, 24, 32)
+    model.decode_head.forward = lambda *_, **__: given
+    inputs = torch.randn(1, 3, 96, 128)
+    found = []
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            found.append(model.encode_decode(inputs, [dict(ori_shape=(96, 128))]))
+    assert torch.equal(*found)
+
+
+def test_windows_have_no_padding_of_the_whole_picture(hesitant):
+    hesitant.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
+    model = MODELS.build(hesitant).eval()
+    asked, ask = [], model._ask
+    model._ask = lambda images, masks, valid: asked.extend(valid) or ask(images, masks, valid)
+    meta = dict(ori_shape=(90, 120), img_shape=(90, 120), padding_size=(0, 8, 0, 6))
+    with torch.no_grad():
+        model.predict(torch.randn(1, 3, 96, 128), [SegDataSample(metainfo=meta)])
+    assert set(asked) == {(64, 64)}
+
+
 def test_a_guarantee_that_cannot_hold_is_refused(hesitant):
     hesitant.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
     with pytest.raises(ValueError, match='model.scorer.pruning=None'):

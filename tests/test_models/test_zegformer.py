@@ -109,6 +109,7 @@ def test_no_object_is_not_taught_where_nothing_is_labelled(cfg):
 
 
 def test_mixed_precision_trains(cfg):
+    torch.manual_seed(0)
     model = MODELS.build(cfg)
     inputs, samples = batch(3, 4)
     wanted = model.loss(inputs, samples)
@@ -253,3 +254,46 @@ def test_all_layers_are_matched_as_each_alone(cfg):
         for one, other in zip(together[layer], alone, strict=True):
             torch.testing.assert_close(one, other)
     assert [len(queries) for queries, _ in together[0]] == [len(labels) for labels, _, _ in targets]
+
+
+def test_weights_of_a_head_stay_as_loaded(cfg, tmp_path):
+    path = tmp_path / 'head.pth'
+    torch.save(MODELS.build(cfg).decode_head.state_dict(), path)
+    cfg.decode_head.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    head = MODELS.build(cfg).decode_head
+    head.init_weights()
+    assert all(torch.equal(weight, head.state_dict()[name]) for name, weight in torch.load(path).items())
+
+
+def test_segments_always_have_no_object(cfg):
+    cfg.decode_head.classifier.no_object = False
+    assert MODELS.build(cfg).decode_head.classifier.no_object is not None
+
+
+def test_labels_alone_of_a_flipped_picture(cfg):
+    torch.manual_seed(0)
+    model = MODELS.build(cfg).eval()
+    picture, meta = torch.randn(1, 3, 64, 96), dict(ori_shape=(64, 96), flip=True, flip_direction='horizontal')
+    found = []
+    for labels_only in (False, True):
+        model.test_cfg.labels_only = labels_only
+        with torch.no_grad():
+            (sample,) = model.predict(picture, [SegDataSample(metainfo=meta)])
+        found.append(sample.pred_sem_seg.data)
+    assert torch.equal(*found)
+
+
+def test_pictures_are_tested_whole_where_nothing_is_said(cfg):
+    del cfg.test_cfg
+    assert MODELS.build(cfg).test_cfg.mode == 'whole'
+
+
+def test_tta_averages_maps(cfg):
+    model = MODELS.build(dict(type='mmzeg.ZeroShotTTAModel', module=cfg))
+    maps = torch.rand(2, 5, 40, 40, generator=torch.Generator().manual_seed(0))
+    samples = [SegDataSample(seg_logits=PixelData(data=one)) for one in maps]
+    (found,) = model.merge_preds([samples])
+    torch.testing.assert_close(found.seg_logits.data, maps.mean(0))
+    assert torch.equal(found.pred_sem_seg.data[0], maps.mean(0).argmax(0))
+    # mmseg's own has other labels here.
+    assert not torch.equal(found.pred_sem_seg.data[0], maps.softmax(1).mean(0).argmax(0))

@@ -23,8 +23,9 @@ class TextHead(BaseModule):
         classifier (dict): ``mmzeg.CLIPTextClassifier``.
         with_cp (bool): Gradient checkpointing, see ``kept_or_not``. Defaults to False.
         ignore_index (int): Label value without a class. Defaults to 255.
-        align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
+
+    align_corners = False  # for mmseg, which resizes maps; tiles and masks are resized so, as released
 
     def __init__(
         self,
@@ -35,11 +36,10 @@ class TextHead(BaseModule):
         classifier: dict,
         with_cp: bool = False,
         ignore_index: int = 255,
-        align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.with_cp, self.ignore_index, self.align_corners = with_cp, ignore_index, align_corners
+        self.with_cp, self.ignore_index = with_cp, ignore_index
         self.pixel_decoder = MODELS.build(
             dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
         )
@@ -58,9 +58,17 @@ class TextHead(BaseModule):
     def init_weights(self) -> None:
         """Xavier for every convolution of the pixel decoder, as released; mmdet's own misses one level."""
         super().init_weights()
+        if self._from_file:
+            return
         for module in self.pixel_decoder.modules():
             if isinstance(module, ConvModule):
                 caffe2_xavier_init(module.conv, bias=0)
+
+    @property
+    def _from_file(self) -> bool:
+        """Whether ``init_cfg`` names a file of weights, which no initialisation may follow."""
+        fields = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
+        return any(one['type'] == 'Pretrained' for one in fields)
 
     def kept_or_not(self, function: Callable, *args: object, **kwargs: object) -> object:
         """What a function gives; with ``with_cp`` what it reckons on the way is not kept for its gradient."""

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import Conv2d
-from mmdet.models.layers import DetrTransformerDecoder, SinePositionalEncoding
+from mmdet.models.layers import DetrTransformerDecoder, PixelDecoder, SinePositionalEncoding
 from mmdet.utils import reduce_mean
 from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
@@ -43,7 +43,6 @@ class ZegFormerHead(TextHead):
         with_cp (bool): Gradient checkpointing: pixel decoder, transformer decoder and mask losses are reckoned again
             for their gradients rather than kept, which takes less memory and more time. Defaults to False.
         ignore_index (int): Label value that no target covers. Defaults to 255.
-        align_corners (bool): How mmseg resizes this head's maps. Defaults to False.
     """
 
     def __init__(
@@ -65,7 +64,6 @@ class ZegFormerHead(TextHead):
         masked_attention: bool = False,
         with_cp: bool = False,
         ignore_index: int = 255,
-        align_corners: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         decoder = (MaskedDecoder if masked_attention else DetrTransformerDecoder)(**transformer_decoder)
@@ -75,17 +73,16 @@ class ZegFormerHead(TextHead):
             feat_channels=feat_channels,
             out_channels=out_channels,
             pixel_decoder=pixel_decoder,
-            classifier=dict(classifier, in_channels=embed_dims),
+            classifier=dict(classifier, in_channels=embed_dims, no_object=True),
             with_cp=with_cp,
             ignore_index=ignore_index,
-            align_corners=align_corners,
             init_cfg=init_cfg,
         )
         self.no_object_weight, self.ignore_unlabelled = no_object_weight, ignore_unlabelled
         self.masked_attention = masked_attention
         self.transformer_decoder = decoder
         # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
-        plain = pixel_decoder['type'].rsplit('.')[-1] == 'PixelDecoder'
+        plain = type(self.pixel_decoder) is PixelDecoder
         memory_channels = in_channels[-1] if plain else feat_channels
         self.decoder_input_proj = (
             Conv2d(memory_channels, embed_dims, kernel_size=1)
@@ -109,6 +106,8 @@ class ZegFormerHead(TextHead):
     def init_weights(self) -> None:
         """Xavier for every convolution and the transformer decoder, as released."""
         super().init_weights()
+        if self._from_file:
+            return
         if isinstance(self.decoder_input_proj, Conv2d):
             caffe2_xavier_init(self.decoder_input_proj, bias=0)
         for parameter in self.transformer_decoder.parameters():
@@ -179,6 +178,7 @@ class ZegFormerHead(TextHead):
 
         Raises:
             ValueError: A label value outside the training vocabulary; names it and the file.
+            FloatingPointError: A matching cost is not finite.
         """
         class_logits, mask_logits = self(x, self.classifier.text_embeddings(training=True))
         targets = [self._targets(sample) for sample in batch_data_samples]

@@ -56,18 +56,18 @@ class CLIPCropScorer(CLIPScorer):
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         places, shown = zip(*(_distinct(masks) for masks in mask_logits), strict=True)
         size = self.chunk or (CPU_CHUNK if images[0].device.type == 'cpu' else GPU_CHUNK)
-        found = torch.cat([self._embed(images, chunk) for chunk in _chunks(shown, size)], 1)
+        input_size = self.clip.image_size
+        found = torch.cat([self._embed(images, chunk, input_size) for chunk in _chunks(shown, size)], 1)
         parts = found.split([len(masks) for masks in shown], 1)
         return [part[:, place] for part, place in zip(parts, places, strict=True)]
 
-    def _embed(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]]) -> Tensor:
+    def _embed(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]], size: tuple[int, int]) -> Tensor:
         parts = []
         for index, mask_logits in chunk:
             masks = mask_probabilities(mask_logits, images[index].shape[-2:])
             if self.grow:
                 masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
             parts.append((images[index], masks))
-        size = self.clip.image_size
         return torch.stack(
             [
                 self.clip.encode_image(torch.cat([cut_sub_images(image, masks, size, style) for image, masks in parts]))

@@ -37,10 +37,10 @@ class CLIPScorer(ABC):
         self.prompts = prompts
         self.pruning = None if pruning is None else MODELS.build(pruning)
 
-    @property
-    def max_logit(self) -> float:
-        """What no logit exceeds: that of a cosine of 1."""
-        return self.clip.logit_scale + (self.clip.logit_bias or 0.0)
+    def max_logit(self, device: torch.device) -> float:
+        """What no logit exceeds, that of a cosine of 1; CLIP is loaded onto the device that will ask it."""
+        with self.clip.on(device):
+            return self.clip.logit_scale + (self.clip.logit_bias or 0.0)
 
     def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
         """Have text embeddings and CLIP's weights at hand before the first image; errors as in ``mmzeg.CLIP``."""

@@ -70,7 +70,7 @@ class OnePassScorer(CLIPScorer):
         return tuple(max(1, round(side * scale / cell)) * cell for side in shape)
 
     def _under(self, masks: Tensor, grid: Sequence[int]) -> Tensor:
-        """(Q, h, w) bool at CLIP's map: cells at least half under the mask, or else the one that is so most."""
+        """(Q, h, w) bool at CLIP's map: cells whose mean is above 0.5, or else the one where it is highest."""
         shares = F.adaptive_avg_pool2d(masks[None], tuple(grid))[0]
         inside = shares > 0.5
         best = shares.flatten(1).argmax(1, keepdim=True)

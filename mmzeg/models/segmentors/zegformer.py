@@ -28,7 +28,7 @@ class ZegFormer(ZeroShotSegmentor):
             ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.OpinionFusion``.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(labels_only=True)`` is for many classes: memory
-            that does not grow with them, and no ``seg_logits`` in the results.
+            that does not grow with them, and no ``seg_logits`` in the results; of whole pictures that are not flipped.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class ZegFormer(ZeroShotSegmentor):
         class_logits, mask_logits = (layers[-1].float() for layers in found)
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
-        return class_logits, mask_logits, self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
+        with single_precision(inputs):
+            image_logits = self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
+        return class_logits, mask_logits, image_logits
 
     def unnamed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         """What any vocabulary can name: segment embeddings (B, Q, c), mask logits (B, Q, h, w), and of every image
@@ -69,21 +71,29 @@ class ZegFormer(ZeroShotSegmentor):
         if self.scorer is None:
             return segments, mask_logits, None
         classifier = self.decode_head.classifier
-        no_object = classifier(segments, classifier.no_object.new_empty(0, len(classifier.no_object)))
-        shown = self._shown(no_object[..., 0], mask_logits)
         valid = [valid_size(meta, inputs) for meta in batch_img_metas]
-        return segments, mask_logits, self.scorer.embed_batch(self.denormalize(inputs), shown, valid)
+        with single_precision(inputs):
+            no_object = classifier(segments, classifier.no_object.new_empty(0, len(classifier.no_object)))
+            shown = self._shown(no_object[..., 0], mask_logits)
+            return segments, mask_logits, self.scorer.embed_batch(self.denormalize(inputs), shown, valid)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
         class_logits, mask_logits, image_logits = self.opinions(inputs, batch_img_metas)
         seen = self.seen_mask(inputs.device)
-        scores = self.fusion(class_logits, image_logits, seen)
-        return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
+        with single_precision(inputs):
+            scores = self.fusion(class_logits, image_logits, seen)
+            return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
+
+    def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """mmseg's, which tells every window of the whole picture's padding as if it were its own."""
+        bare = [dict(meta, img_padding_size=None, padding_size=None) for meta in batch_img_metas]
+        return super().slide_inference(inputs, bare)
 
     def predict(self, inputs: Tensor, data_samples: list | None = None) -> list:
         """mmseg's; with ``test_cfg.labels_only`` without ``seg_logits``, and without a map of all classes."""
-        if not self.test_cfg.get('labels_only') or self.test_cfg.mode != 'whole' or data_samples is None:
+        whole = self.test_cfg.get('labels_only') and self.test_cfg.mode == 'whole' and data_samples is not None
+        if not whole or any(sample.metainfo.get('flip') for sample in data_samples):
             return super().predict(inputs, data_samples)
         metas = [sample.metainfo for sample in data_samples]
         class_logits, mask_logits, image_logits = self.opinions(inputs, metas)
@@ -123,7 +133,7 @@ class ZegFormer(ZeroShotSegmentor):
             Picture(logits, masks, Geometry.of(inputs, meta))
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
-        pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit)
+        pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit(inputs.device))
         return torch.stack([picture.image_logits for picture in pictures])
 
     def _shown(self, no_object: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
@@ -149,6 +159,11 @@ class ZegFormer(ZeroShotSegmentor):
             inputs = inputs * preprocessor.std + preprocessor.mean
         # mmseg reads BGR: without conversion the network, but not CLIP, was fed BGR.
         return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
+
+
+def single_precision(inputs: Tensor) -> torch.autocast:
+    """Autocast switched off: in half precision scores, sums and ties would be others."""
+    return torch.autocast(inputs.device.type, enabled=False)
 
 
 def assemble(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub, print_log
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
@@ -18,8 +19,11 @@ class ZeroShotSegmentor(EncoderDecoder):
     Args:
         backbone (dict): An mmseg backbone.
         decode_head (dict): A head with a ``classifier``; without ``in_channels`` they are read from the backbone.
-        kwargs: What mmseg's ``EncoderDecoder`` takes.
+        kwargs: What mmseg's ``EncoderDecoder`` takes. Without ``test_cfg.mode`` pictures are tested whole.
     """
+
+    def __init__(self, *args: object, test_cfg: dict | None = None, **kwargs: object) -> None:
+        super().__init__(*args, test_cfg=ConfigDict(dict(mode='whole') | (test_cfg or {})), **kwargs)
 
     def _init_decode_head(self, decode_head: dict) -> None:
         decode_head = copy.deepcopy(decode_head)
