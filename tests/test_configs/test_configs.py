@@ -18,7 +18,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 import mmzeg
-from mmzeg.datasets.world import OUTSIDE, SEEN, SYNONYMS, UNSEEN
+from mmzeg.datasets.world import OUTSIDE, SEEN, SYNONYMS, UNSEEN, Scene, draw_scene
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released
 
@@ -158,6 +158,27 @@ def test_published_pipelines_on_a_picture(tmp_path, size):
     width, height = size
     assert min(found['inputs'].shape[1:]) == 640 and max(found['inputs'].shape[1:]) == 640 * max(size) // min(size)
     assert found['data_samples'].ori_shape == (height, width) and found['data_samples'].gt_sem_seg.shape == size[::-1]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_tta(path, tmp_path):
+    """Every config has augmentations, the first of which has the labels that are compared: as they are on disk."""
+    cfg = Config.fromfile(path)
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    paths = dict(img_path=str(tmp_path / 'street.jpg'), seg_map_path=str(tmp_path / 'street.png'))
+    scene = Scene('test', 0, 80)
+    picture, labels = draw_scene(scene)
+    Image.fromarray(picture).save(paths['img_path'])
+    Image.fromarray(labels).save(paths['seg_map_path'])
+    found = Compose(cfg.tta_pipeline)(
+        dict(paths, scene=scene, reduce_zero_label=False, label_map=None, seg_fields=[], img_id=0)
+    )
+    sizes, flips = ({sample.get(key) for sample in found['data_samples']} for key in ('img_shape', 'flip'))
+    assert len(found['inputs']) == len(sizes) * len(flips) >= 4 and flips == {False, True}
+    assert not found['data_samples'][0].flip
+    assert np.array_equal(found['data_samples'][0].gt_sem_seg.data[0], labels)
+    assert {sample.ori_shape for sample in found['data_samples']} == {labels.shape}
 
 
 def test_swins_norms_and_tables_do_not_decay():

@@ -22,3 +22,15 @@ test_pipeline = [
     dict(type='mmzeg.LoadLabels'),
     dict(type='PackSegInputs'),
 ]
+tta_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='mmzeg.ResizeShortestEdge', scale=scale, max_size=2048) for scale in (384, 512, 640)],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='mmzeg.LoadLabels')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]

@@ -45,6 +45,18 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [dict(type='mmzeg.DrawScene'), dict(type='PackSegInputs')]
+# Labels are drawn with the scene, and resized and flipped with it: the first, the scene as it is, has those that count.
+tta_pipeline = [
+    dict(type='mmzeg.DrawScene'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=factor) for factor in (1.0, 1.25)],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 every_class = dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes)
 train_dataloader = dict(
     batch_size=8,
