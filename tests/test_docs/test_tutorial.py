@@ -16,11 +16,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.filterwarnings('ignore:FigureCanvasAgg is non-interactive')
 def test_tutorial(tmp_path, monkeypatch, capsys):
     matplotlib.use('Agg')
-    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = ZeroShotInferencer('zegformer_r18_world', device='cpu').model
-    Path('work_dirs/quickstart').mkdir(parents=True)
-    torch.save(dict(state_dict=model.state_dict()), 'work_dirs/quickstart/iter_1000.pth')
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    (tmp_path / 'work_dirs/quickstart').mkdir(parents=True)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'work_dirs/quickstart/iter_1000.pth')
+    # Where Jupyter and VS Code start it.
+    (tmp_path / 'docs').mkdir()
+    monkeypatch.chdir(tmp_path / 'docs')
     cells = json.loads((ROOT / 'docs/tutorial.ipynb').read_text())['cells']
     names: dict = {}
     for cell in cells:
