@@ -18,6 +18,7 @@ from mmengine.config import Config
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / 'docs/en').glob('*.md'))
 READMES = [ROOT / 'README.md', ROOT / 'README_zh-CN.md']
+LINK = r'\]\(((?!https?:)[^)#]+)'
 FENCE = re.compile(r'^```(\w+)(?: title="([^"\n]*)")?\n(.*?)^```$', re.M | re.S)
 SHORT = {
     'tools/train.py': 'train_cfg.max_iters=2 train_dataloader.batch_size=2 val_dataloader.dataset.length=2',
@@ -98,7 +99,7 @@ def test_blocks(page, folder):
 
 @pytest.mark.parametrize('readme', READMES, ids=lambda page: page.stem)
 def test_readme(readme, folder):
-    """Its line of Python with the world's model, its config as a model, its links, and the commands in its text."""
+    """Its line of Python with the world's model, its config as a model, its links and tools."""
     line, config = (block.text for block in blocks(readme) if block.language == 'python')
     prepare = f"""
 import torch
@@ -117,7 +118,7 @@ Image.fromarray(draw_scene(Scene('test', 0, 64))[0]).save('street.jpg')
     shown = "assert found['predictions'][0]['label_map'].shape == (64, 64), found"
     run([sys.executable, '-c', prepare + line.replace('zegformer_r101_coco', 'zegformer_r18_world') + shown], folder)
     text = FENCE.sub('', readme.read_text())
-    links = [link for link in re.findall(r'\]\(([^)#]+)', text) if '://' not in link]
+    links = re.findall(LINK, text)
     assert len(links) > 10 and [link for link in links if not (ROOT / link).is_file()] == []
     commands_in_text = re.findall(r'`python (tools/[^`]+)`', text)
     assert commands_in_text
@@ -125,6 +126,17 @@ Image.fromarray(draw_scene(Scene('test', 0, 64))[0]).save('street.jpg')
         run(['bash', '-c', f'python {command}'], folder)
     tools = re.findall(r'`(tools/\S+?\.py)`', text)
     assert len(tools) >= 7 and [tool for tool in tools if not (ROOT / tool).is_file()] == []
+
+
+def test_readmes_say_the_same():
+    """In both languages there are the same classes, programs, commands, links and figures."""
+    english, chinese = (
+        [set(re.findall(pattern, FENCE.sub('', readme.read_text()))) for pattern in ('`([^`\n]+)`', LINK, r'\d+\.\d+')]
+        for readme in READMES
+    )
+    readmes = {readme.name for readme in READMES}
+    for ours, theirs in zip(english, chinese, strict=True):
+        assert ours - readmes == theirs - readmes and len(ours) > 10
 
 
 def check(command):
