@@ -4,16 +4,21 @@ A block's title says which: a file name (it is written under that name), "needs 
 the tools' own arguments and the configs' fields, not run), or nothing (it is run).
 """
 
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS, LOOPS, OPTIM_WRAPPERS, VISBACKENDS
+from mmseg.registry import DATASETS, MODELS
+from mmseg.utils import register_all_modules
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / 'docs/en').glob('*.md'))
@@ -26,6 +31,7 @@ SHORT = {
     'sweep.py': 'val_dataloader.dataset.length=2',
     'diagnose.py': 'test_dataloader.dataset.length=2',
 }
+REGISTRIES = (MODELS, DATASETS, HOOKS, LOOPS, OPTIM_WRAPPERS, VISBACKENDS)
 
 
 @dataclass
@@ -170,11 +176,36 @@ def check(command):
     configs = [word for word in words if word.startswith('configs/')]
     if configs and '--cfg-options' in words:
         cfg = Config.fromfile(ROOT / configs[0])
-        for option in words[words.index('--cfg-options') + 1 :]:
-            owner, _, _ = option.partition('=')[0].rpartition('.')
-            for part in owner.split('.'):
-                cfg = cfg[int(part) if isinstance(cfg, list) else part]
-            cfg = Config.fromfile(ROOT / configs[0])
+        for option in takewhile(lambda word: not word.startswith('--'), words[words.index('--cfg-options') + 1 :]):
+            check_field(cfg, option.partition('=')[0], command)
+
+
+def check_field(cfg, field, where):
+    """A field is in the config, or its owner's class or one of that one's bases takes it."""
+    *owners, name = field.split('.')
+    for part in owners:
+        assert isinstance(cfg, list) or part in cfg, f'{where}: {field}: no {part}'
+        cfg = cfg[int(part) if isinstance(cfg, list) else part]
+    assert name in cfg or name in parameters(cfg.get('type')), f'{where}: {field}: no {name}'
+
+
+def parameters(name):
+    """Names of the arguments of a registered class and of its bases."""
+    register_all_modules(init_default_scope=False)
+    kind = next((kind for registry in REGISTRIES if name and (kind := registry.get(name))), None)
+    return {name for base in inspect.getmro(kind) for name in inspect.signature(base).parameters} if kind else set()
+
+
+def test_unknown_fields_are_found():
+    for option in (
+        'train_cfg.max_itersss=3',
+        'optim_wrapper.clip_gradd=1',
+        'model.scorerr.style=crop',
+        'model.fusion.lamm=1',
+    ):
+        with pytest.raises(AssertionError, match='no '):
+            check(f'python tools/train.py configs/zegformer_r101_coco.py --cfg-options {option}')
+    check('python tools/train.py configs/zegformer_r101_coco.py --cfg-options optim_wrapper.accumulative_counts=8')
 
 
 def test_inline_options():
@@ -184,10 +215,8 @@ def test_inline_options():
     for page in PAGES:
         text = FENCE.sub('', page.read_text())
         for field in re.findall(r'(?<![\w.])((?:model|optim_wrapper|auto_scale_lr)(?:\.\w+)+)=', text):
-            value, found = cfg, found + 1
-            for part in field.split('.')[:-1]:
-                assert part in value, f'{page.name}: {field}'
-                value = value[part]
+            check_field(cfg, field, page.name)
+            found += 1
     assert found > 3
 
 
