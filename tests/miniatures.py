@@ -13,11 +13,6 @@ SIZE = (48, 64)
 COCO_VALUES = 171
 
 
-def names(path: str) -> list[str]:
-    """Lines of a class list of the package."""
-    return pkgutil.get_data('mmzeg', f'datasets/class_lists/{path}.txt').decode().splitlines()
-
-
 def ade20k_full_ids() -> dict[str, int]:
     """ADE20K-Full's own ids of the 847 classes, seen first."""
     split = json.loads(pkgutil.get_data('mmzeg', 'datasets/splits/ade20k_full_572_275.json'))
