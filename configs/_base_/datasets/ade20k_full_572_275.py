@@ -10,8 +10,6 @@ ade = dict(
     data_root='data/ade20k_full',
     labels=every_class,
     ignore_index=ignore_index,
-    img_suffix='.jpg',
-    seg_map_suffix='.png',
 )
 *transforms, pad, pack = _base_.train_pipeline
 train_pipeline = [*transforms, dict(pad, pad_val=dict(img=(128, 128, 128), seg=ignore_index)), pack]

@@ -71,17 +71,7 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        metainfo=dict(classes=seen_classes, unseen_classes=unseen_classes),
-        data_prefix=dict(img_path='images/test', seg_map_path='annotations/test'),
-        pipeline=test_pipeline,
-    ),
-)
+test_prefix = dict(img_path='images/test', seg_map_path='annotations/test')
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], data_prefix=test_prefix))
 val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
 test_evaluator = val_evaluator

@@ -10,8 +10,6 @@ voc = dict(
     data_root=data_root,
     labels=_base_.label_value,
     void=[0],
-    img_suffix='.jpg',
-    seg_map_suffix='.png',
 )
 train = dict(voc, metainfo=dict(classes=seen_classes), pipeline=_base_.train_pipeline)
 train_dataloader = dict(
