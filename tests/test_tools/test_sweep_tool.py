@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
 TOOL = ROOT / 'tools/analysis_tools/sweep.py'
 sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
+import diagnose  # noqa: E402
 import sweep  # noqa: E402
 from holding_out import held_out  # noqa: E402
 
@@ -222,3 +224,12 @@ def test_best_is_none_where_there_is_no_harmonic_mean():
 def test_labels_that_the_metric_ignores_are_ignored():
     assert sweep.ignore_index(Config.fromfile(ROOT / 'configs/zegformer_r50_ade-full.py'), 'val') == 65535
     assert sweep.ignore_index(Config.fromfile(CONFIG), 'val') == 255
+
+
+def test_a_diagnosis_without_unseen_classes_is_json():
+    found = diagnose.Diagnosis(SimpleNamespace(vocabulary=Vocabulary(['sky', 'dog'])))
+    found.areas = {name: torch.ones(3, 2) for name in found.areas}
+    found.found += 1
+    results = found.results()
+    assert json.loads(json.dumps(results, allow_nan=False))['recall'] == dict(seen=100, unseen=None)
+    assert '- |    - |' in diagnose.table(results) and 'unseen -' in diagnose.table(results)

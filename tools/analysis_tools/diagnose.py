@@ -21,7 +21,7 @@ from mmzeg.models.segmentors.zegformer import assemble
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweep import SCORES, ignore_index, load, write  # noqa: E402
+from sweep import SCORES, figure, ignore_index, load, write  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,11 +66,14 @@ class Diagnosis:
             self._count('true masks', self._named(image, true, (height, width)), label, sample)
             self._count('true names', true_names(soft, true, present, len(self.model.vocabulary)), label, sample)
             overlap = iou(soft > 0.5, true)
-            self.found[0] += torch.bincount(present, minlength=self.found.shape[1])
-            self.found[1] += torch.bincount(present[overlap.max(0).values >= 0.5], minlength=self.found.shape[1])
+            for row, things in enumerate((present, present[overlap.max(0).values >= 0.5])):
+                self.found[row] += torch.bincount(things, minlength=self.found.shape[1]).cpu()
 
-    def results(self) -> dict[str, dict[str, float]]:
-        """Metrics of both ceilings, and ``recall``: percent of seen and of unseen things met with an IoU of 0.5."""
+    def results(self) -> dict[str, dict[str, float | None]]:
+        """Metrics of both ceilings, and ``recall``: percent of seen and of unseen things met with an IoU of 0.5.
+
+        None where there is nothing to take a mean over.
+        """
         seen = torch.tensor(self.model.vocabulary.seen_mask)
         rows = {name: summarize(areas, seen.tolist())[0] for name, areas in self.areas.items()}
         total, hit = self.found
@@ -78,7 +81,9 @@ class Diagnosis:
             name: (100 * hit[which].sum() / total[which].sum()).item()
             for name, which in (('seen', seen), ('unseen', ~seen))
         }
-        return rows | dict(recall=recall)
+        rows |= dict(recall=recall)
+        # JSON has no NaN.
+        return {name: {key: None if x != x else x for key, x in row.items()} for name, row in rows.items()}
 
     def _named(self, image: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
         height, width = size
@@ -109,9 +114,9 @@ def table(results: dict) -> str:
     """The figures as people read them."""
     drawn = PrettyTable(['', *SCORES], align='r')
     for name in ('true masks', 'true names'):
-        drawn.add_row([name, *(f'{results[name][score]:.2f}' for score in SCORES)])
-    recall = results['recall']
-    return f'{drawn}\nrecall of masks at IoU 0.5: seen {recall["seen"]:.1f} %, unseen {recall["unseen"]:.1f} %'
+        drawn.add_row([name, *(figure(results[name][score]) for score in SCORES)])
+    recall = (f'{name} -' if share is None else f'{name} {share:.1f} %' for name, share in results['recall'].items())
+    return f'{drawn}\nrecall of masks at IoU 0.5: {", ".join(recall)}'
 
 
 @one_line_errors
