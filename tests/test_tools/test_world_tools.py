@@ -1,5 +1,6 @@
 """The world's own tools: its CLIP, the quick start stopped and gone on with, and what they refuse."""
 
+import importlib
 import json
 import os
 import shutil
@@ -127,6 +128,25 @@ def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
     }
     before = read_state(tmp_path / 'first.pth')
     assert any(not torch.equal(before[name], weight) for name, weight in ours.items() if 'layer4' in name)
+
+
+@pytest.mark.parametrize(
+    'tool, arguments, message',
+    [
+        ('train_backbone', ['.'], '.: a folder: name the file to write'),
+        ('train_backbone', ['new.pth', '--start', str(SHIPPED)], 'not weights of this backbone'),
+        ('train_clip', ['file'], "File exists: 'file'"),
+    ],
+)
+def test_what_half_an_hour_would_be_lost_for_is_known_before(tmp_path, monkeypatch, capsys, tool, arguments, message):
+    module = importlib.import_module(tool)
+    monkeypatch.setattr(module, 'train' if tool == 'train_backbone' else 'spread_names', lambda *_: pytest.fail())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(SystemExit) as refused:
+        module.main()
+    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_segments_are_named_by_their_own_pixels():
