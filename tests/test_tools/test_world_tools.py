@@ -196,6 +196,28 @@ def test_classes_are_held_out_as_if_unseen():
     assert cfg.model.decode_head.classifier.vocabulary.unseen == list(HELD_OUT)
 
 
+def test_results_of_other_options_or_iterations_are_not_taken_for_those_asked_for(tmp_path, monkeypatch):
+    from experiments import MAIN, Experiments
+
+    def run(self, tool, *arguments, log):
+        folder = Path(arguments[arguments.index('--out') + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'sweep.json').write_text(json.dumps(dict(rows=[arguments[-1]])))
+
+    monkeypatch.setattr(Experiments, '_run', run)
+    runs = Experiments(tmp_path, 5, 1)
+    checkpoint = tmp_path / MAIN.folder / 'seed_0/iter_5.pth'
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.5') == ['0.5']
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
+    monkeypatch.setattr(Experiments, '_run', lambda *_, **__: pytest.fail('is there'))
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
+    checkpoint.with_name('config.py').write_text('train_cfg = dict(max_iters=5)')
+    with pytest.raises(ValueError, match='seed_0: trained for another number of iterations: give another --work-dir'):
+        Experiments(tmp_path, 9, 1).train(MAIN, 0)
+
+
 def test_ways_to_ask_clip_are_compared(tmp_path):
     """A model of random weights: the exact way is the measure, and the guaranteed one gives the same."""
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
