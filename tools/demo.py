@@ -4,6 +4,7 @@ python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; 
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -161,7 +162,8 @@ def segment_video(stream: Iterator[dict], source: str | int, output: Output) -> 
                     frame = drawn(found, steady=True)[..., ::-1]
                     writer.write(frame)
                     # A camera does not wait: its frames are repeated, so that the video is as fast as life.
-                    while camera and writer.count < (time.monotonic() - start) * info.fps:
+                    due = (time.monotonic() - start) * info.fps
+                    while camera and writer.count < due:
                         writer.write(frame)
                     output.write(f'{name}/{number:06d}', found)
                     number += 1
@@ -202,7 +204,10 @@ def run(args: argparse.Namespace) -> list[str]:
     for source in moving:
         try:
             segment_video(inferencer.stream(source, **asked), source, output)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
+            # No other video has room either.
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             errors.append(str(error))
     if errors:
         errors.append(f'{len(errors)} of {len(sources)} inputs could not be segmented')
