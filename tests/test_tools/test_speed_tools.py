@@ -40,6 +40,16 @@ def test_benchmark_measures_every_way(tmp_path):
     assert rows[0]['ratio'] == 1
 
 
+def test_figures_are_shown_before_a_file_may_fail(tmp_path, monkeypatch, capsys):
+    import benchmark
+
+    monkeypatch.setattr(benchmark, 'build', lambda *_: [])
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', WORLD, '--json', str(tmp_path)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert 'medians of 3' in capsys.readouterr().out
+
+
 def test_benchmark_in_another_precision():
     small = (WORLD, '--image-size', 64, 64, '--repeats', 1, '--device', 'cpu', '--variants', 'reference')
     assert run('benchmark.py', *small, 'exact', '--precision', 'bf16').returncode == 0

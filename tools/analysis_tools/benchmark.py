@@ -350,12 +350,12 @@ def main() -> None:
             if not step:
                 case.seconds, case.stages, case.mib = [], [], []
     rows = figures(cases)
-    if args.json:
-        write(args.json, rows)
     print(
         f'{args.image_size[0]} x {args.image_size[1]}, {device}, {torch.get_num_threads()} threads, torch '
         f'{torch.__version__}; medians of {args.repeats}\n{table(rows)}'
     )
+    if args.json:
+        write(args.json, rows)
 
 
 if __name__ == '__main__':

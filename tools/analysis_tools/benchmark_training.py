@@ -170,12 +170,12 @@ def main() -> None:
             f'{backward:.2f}',
         ]
         table.add_row([case.config, case.way, *cells, f'{row["mib"]:.0f}', f'{row["ratio"]:.2f}'])
-    if args.json:
-        write(args.json, rows)
     print(
         f'{args.batch} x {args.crop[0]} x {args.crop[1]}, {device}, {torch.get_num_threads()} threads, torch '
         f'{torch.__version__}; medians of {args.repeats}\n{table}'
     )
+    if args.json:
+        write(args.json, rows)
 
 
 if __name__ == '__main__':

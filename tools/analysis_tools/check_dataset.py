@@ -81,6 +81,8 @@ def show(found: Survey) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     register_all_modules(init_default_scope=False)

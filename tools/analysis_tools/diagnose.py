@@ -133,9 +133,9 @@ def main() -> None:
     for batch in track_iter_progress((loader, len(loader))):
         diagnosis.process(batch)
     results = diagnosis.results()
+    print('\n' + table(results))
     if args.out:
         write(args.out, results)
-    print('\n' + table(results))
 
 
 if __name__ == '__main__':
