@@ -27,7 +27,7 @@ from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.geometry import Geometry
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
-from mmzeg.utils.preflight import read_checkpoint
+from mmzeg.utils.preflight import check_device, read_checkpoint
 from mmzeg.vocabulary import Vocabulary, check_names
 
 # What a pipeline of a dataset has and a picture alone has not.
@@ -60,8 +60,7 @@ class ZeroShotInferencer(BaseInferencer):
         if weights is not None and '://' not in str(weights):
             read_checkpoint(weights)
         device = device or get_device()
-        if device.startswith('cuda') and not torch.cuda.is_available():
-            raise ValueError(f"device {device!r}: no GPU is found; use device='cpu'")
+        check_device(device)
         cfg = model if isinstance(model, (Config, ConfigDict)) else Config.fromfile(_config_file(model))
         super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
         if not isinstance(self.model, ZegFormer):

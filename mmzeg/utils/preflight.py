@@ -74,6 +74,15 @@ def read_checkpoint(path: str | Path) -> dict:
     return found
 
 
+def check_device(device: str) -> None:
+    """ValueError where torch knows no such device, or has none here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = 'no GPU is found' if device.startswith('cuda') and not torch.cuda.is_available() else 'not there'
+        raise ValueError(f"device {device!r}: {reason}; use device='cpu'") from error
+
+
 def _quoted_keys(field: object) -> Iterator[str]:
     inner = field.values() if isinstance(field, dict) else field if isinstance(field, (list, tuple)) else ()
     if isinstance(field, dict):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmzeg.utils.preflight import check_config, read_checkpoint
+from mmzeg.utils.preflight import check_config, check_device, read_checkpoint
 
 
 @pytest.fixture(params=['cut off', 'empty', 'text', 'zip', 'list'])
@@ -33,3 +33,10 @@ def test_a_whole_checkpoint_is_read(tmp_path, zipped):
     assert torch.equal(read_checkpoint(path)['state_dict']['weight'], torch.ones(3))
     with pytest.raises(FileNotFoundError, match='gone.pth: no such checkpoint'):
         read_checkpoint(tmp_path / 'gone.pth')
+
+
+@pytest.mark.parametrize('device', ['cpux', 'xpu', 'cuda:99'])
+def test_a_device_that_is_not_there(device):
+    check_device('cpu')
+    with pytest.raises(ValueError, match=f"device '{device}': .*; use device='cpu'$"):
+        check_device(device)

@@ -33,7 +33,7 @@ from mmzeg.clip import CLIP
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers.one_pass import OnePassScorer
-from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.preflight import check_device, one_line_errors
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1] / 'tests')]
@@ -330,6 +330,7 @@ def random_clip(model: str | None, seed: int) -> Iterator[dict | None]:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     device = torch.device(args.device)

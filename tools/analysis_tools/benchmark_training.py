@@ -23,7 +23,7 @@ from mmseg.utils import register_all_modules
 from prettytable import PrettyTable
 from torch import nn
 
-from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.preflight import check_device, one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import main_config, random_clip  # noqa: E402
@@ -134,6 +134,7 @@ def measure(case: Case, batch: dict, device: torch.device) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     device = torch.device(args.device)
