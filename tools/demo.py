@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.progress import Progress
@@ -26,6 +26,7 @@ from mmzeg.apis.drawing import encoded, indexed_png, overlay
 from mmzeg.apis.pictures import SUFFIXES, expand
 from mmzeg.apis.video import VideoWriter, copy_sound, is_video, video_info
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 
@@ -190,8 +191,7 @@ def run(args: argparse.Namespace) -> list[str]:
     asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = sources_of(args.inputs, args.out)
     make_folder(args.out)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
     output = Output(args.out, args.save_masks, args.segments)
     if args.save_masks:

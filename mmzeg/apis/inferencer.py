@@ -19,7 +19,6 @@ from mmseg.utils import register_all_modules
 from rich.progress import track
 from torch import Tensor
 
-import mmzeg
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.opinions import Look, Opinions
 from mmzeg.apis.pictures import expand, read_all, read_picture
@@ -27,6 +26,7 @@ from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.geometry import Geometry
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, read_checkpoint
 from mmzeg.vocabulary import Vocabulary, check_names
 
@@ -49,7 +49,7 @@ class ZeroShotInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: The checkpoint is of another model, or cut off; a device that is not there.
+        ValueError: A config that cannot be read; a checkpoint of another model, or cut off; a device that is not there.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ZeroShotInferencer(BaseInferencer):
             read_checkpoint(weights)
         device = device or get_device()
         check_device(device)
-        cfg = model if isinstance(model, (Config, ConfigDict)) else Config.fromfile(_config_file(model))
+        cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
         super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
         if not isinstance(self.model, ZegFormer):
             raise ValueError(f'{cfg.model.type} has no segments to name: give a config of mmzeg.ZegFormer')
@@ -322,12 +322,3 @@ class ZeroShotInferencer(BaseInferencer):
 def _called(source: object) -> str:
     """What a message calls a picture."""
     return str(source) if isinstance(source, (str, Path)) else f'a {type(source).__name__}'
-
-
-def _config_file(model: str | Path) -> Path:
-    path = Path(model)
-    named = Path(mmzeg.__file__).parents[1] / 'configs' / f'{model}.py'
-    for found in (path, named):
-        if found.is_file():
-            return found
-    raise FileNotFoundError(f'{model}: no such config file, nor a name of one in configs')

@@ -33,6 +33,7 @@ from mmzeg.clip import CLIP
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers.one_pass import OnePassScorer
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, one_line_errors
 
 HERE = Path(__file__).parent
@@ -90,8 +91,7 @@ class Case:
 
 def main_config(path: str, args: argparse.Namespace, clip: dict | None) -> Config:
     """A config with the flags' changes: no weights to fetch, a CLIP of random weights, other names."""
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(path, args.cfg_options)
     if cfg.model.type != 'mmzeg.ZegFormer':
         raise ValueError(f'{path}: {cfg.model.type} has no stages to measure: give it as --beside')
     cfg.model.backbone.init_cfg = None
@@ -137,7 +137,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
             for empties in args.empties:
                 cases.append(Case(Path(path).stem, variant, empties, model, scorer, [], [], []))
     for path in args.beside:
-        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+        cfg = get_config(path) if '::' in path else read_config(path)
         cfg.model.pretrained = None
         cfg.model.test_cfg = dict(mode='whole')
         torch.manual_seed(args.seed)
@@ -148,7 +148,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
 
 def segments_like(config: str, checkpoint: str, count: int) -> tuple[Tensor, Tensor]:
     """No-object probabilities (n, q) and mask logits (n, q, h, w) of a trained model on its first test pictures."""
-    runner, loader = load(Config.fromfile(config), checkpoint, 'test')
+    runner, loader = load(read_config(config), checkpoint, 'test')
     found = []
     for batch in loader:
         inputs = runner.model.data_preprocessor(batch, False)['inputs']

@@ -23,6 +23,7 @@ from mmseg.utils import register_all_modules
 from prettytable import PrettyTable
 from torch import nn
 
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -77,7 +78,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
             if checkpointing:
                 cfg.model.backbone.pop('with_cp')
     for path in args.beside:
-        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+        cfg = get_config(path) if '::' in path else read_config(path)
         cfg.model.backbone.init_cfg = None
         cases.append(case_of(path.replace('::', '/'), '', cfg, args))
     return cases

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 from prettytable import PrettyTable
 from torch import Tensor
@@ -18,6 +18,7 @@ from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models import ZegFormer
 from mmzeg.models.geometry import valid_size
 from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -122,8 +123,7 @@ def table(results: dict) -> str:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     if cfg.model.type != 'mmzeg.ZegFormer':
         raise ValueError(
             f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer'

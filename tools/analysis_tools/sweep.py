@@ -27,6 +27,7 @@ from mmzeg.clip.text_cache import file_version
 from mmzeg.evaluation import Setting, Sweep
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
 
@@ -194,8 +195,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     if not cfg.get(f'{args.data}_dataloader'):
         raise ValueError(f'{args.config}: no {args.data}_dataloader: give it one, or take the other of val and test')
     out = args.out or Path('work_dirs/sweep', Path(args.config).stem)

@@ -11,11 +11,12 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import patheffects
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from scipy import ndimage
 
 from mmzeg.models import OpinionFusion
 from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
@@ -87,8 +88,7 @@ def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> N
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     cfg.model.fusion.mode = 'full'
     runner, loader = load(cfg, args.checkpoint, 'test')
     meta = loader.dataset.metainfo

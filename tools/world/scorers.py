@@ -17,6 +17,7 @@ from prettytable import PrettyTable
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
@@ -130,8 +131,7 @@ def main() -> None:
     args = parse_args()
     if args.plot and args.plot.suffix not in PLOTS:
         raise ValueError(f'--plot {args.plot}: end its name with {", ".join(PLOTS)}')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     rows = measure(cfg, args.checkpoint, args.data)
     table = PrettyTable(['way', *SCORES, 'ms a picture', 'segments asked', '% of pixels as exact'], align='r')
     for row in rows:
