@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from mmzeg.clip import CLIP
 from mmzeg.clip.clip import PRECISIONS
+from mmzeg.clip.text_cache import TextCache
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers.one_pass import OnePassScorer
 from mmzeg.utils.config_files import read_config
@@ -104,6 +105,7 @@ def main_config(path: str, args: argparse.Namespace, clip: dict | None) -> Confi
     if args.classes:
         names = [f'thing {number}' for number in range(args.classes)]
         head.classifier.vocabulary = dict(classes=names, unseen=names[-max(1, args.classes // 10) :])
+        head.classifier.pop('train_vocabulary', None)
     return cfg
 
 
@@ -146,6 +148,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
     return cases
 
 
+@torch.no_grad()
 def segments_like(config: str, checkpoint: str, count: int) -> tuple[Tensor, Tensor]:
     """No-object probabilities (n, q) and mask logits (n, q, h, w) of a trained model on its first test pictures."""
     runner, loader = load(read_config(config), checkpoint, 'test')
@@ -251,14 +254,17 @@ def measure(case: Case, picture: Tensor, device: torch.device, change: Callable)
 def embed_names(case: Case, device: torch.device) -> str:
     """Have the text embeddings of a case's classes; what that took, in words."""
     classifier = case.model.decode_head.classifier
-    if isinstance(classifier.text_encoder, CLIP):
-        # Not that its weights have to be loaded.
-        with classifier.text_encoder.on(device):
-            pass
-    with PeakMemory(device) as memory:
-        start = time.perf_counter()
-        classifier.text_embeddings(training=False)
-        seconds = time.perf_counter() - start
+    with ExitStack() as stack:
+        if isinstance(classifier.text_encoder, CLIP):
+            # Not that its weights have to be loaded, nor what was kept for another config or at an earlier call.
+            with classifier.text_encoder.on(device):
+                pass
+            empty = TextCache(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(patch.object(classifier.text_encoder, '_cache', empty))
+        with PeakMemory(device) as memory:
+            start = time.perf_counter()
+            classifier.text_embeddings(training=False)
+            seconds = time.perf_counter() - start
     return f'{case.config}: {len(classifier.vocabulary)} names to embed: {seconds:.1f} s, {memory.mib:.0f} MiB'
 
 
@@ -330,6 +336,8 @@ def random_clip(model: str | None, seed: int) -> Iterator[dict | None]:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.repeats < 1:
+        raise ValueError(f'--repeats must be 1 or more, got {args.repeats}')
     check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')

@@ -135,6 +135,8 @@ def measure(case: Case, batch: dict, device: torch.device) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.repeats < 1:
+        raise ValueError(f'--repeats must be 1 or more, got {args.repeats}')
     check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
