@@ -288,6 +288,17 @@ def test_examples_are_found(tmp_path, monkeypatch):
     assert len(example_files(None, tmp_path)) == 5
 
 
+@pytest.mark.parametrize('option, value', [('--port', '99999'), ('--max-upload', 'much')])
+def test_options_are_checked_before_the_model_is_loaded(monkeypatch, capsys, option, value):
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    import webapp
+
+    monkeypatch.setattr(sys, 'argv', ['webapp.py', str(CONFIG), 'gone.pth', option, value])
+    with pytest.raises(SystemExit) as refused:
+        webapp.main()
+    assert refused.value.code == 2 and f'{option} {value}: give a' in capsys.readouterr().err
+
+
 def test_the_tool(inferencer, tmp_path):
     torch.save(dict(state_dict=inferencer.model.state_dict()), tmp_path / 'weights.pth')
     environment = os.environ | dict(OMP_NUM_THREADS='1', TMPDIR=str(tmp_path), PYTHONWARNINGS='ignore')
