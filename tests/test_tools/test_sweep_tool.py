@@ -216,6 +216,23 @@ def test_bad_input_ends_in_one_line(call, checkpoint, capsys, arguments, message
     assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    'tool, config, options, message',
+    [
+        ('world/picture.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
+        ('world/scorers.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
+        ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('model.scorer=None',), 'no scorer to ask CLIP'),
+        ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('test_dataloader=None',), 'no test_dataloader'),
+        ('analysis_tools/check_dataset.py', 'zegformer_r18_world', ('train_dataloader=None',), 'no train_dataloader'),
+    ],
+)
+def test_configs_without_what_a_tool_is_about(call, capsys, tool, config, options, message):
+    places = dict(check_dataset=(), picture=('gone.pth', 'out.png')).get(Path(tool).stem, ('gone.pth',))
+    with pytest.raises(SystemExit) as refused:
+        call(ROOT / 'tools' / tool, config, *places, *(('--cfg-options', *options) if options else ()))
+    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_best_is_none_where_there_is_no_harmonic_mean():
     rows = [dict(mode='seg', hIoU=None), dict(mode='img', hIoU=1.0), dict(mode='img', hIoU=None)]
     assert sweep.best(rows, 'seg') is None and sweep.best(rows, 'img') is rows[1]

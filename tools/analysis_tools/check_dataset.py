@@ -85,6 +85,8 @@ def main() -> None:
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
     cfg = read_config(args.config, args.cfg_options)
+    if not cfg.get(f'{args.split}_dataloader'):
+        raise ValueError(f'{args.config}: no {args.split}_dataloader: give it one, or take another --split')
     register_all_modules(init_default_scope=False)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     found = survey(cfg, args.split, args.workers)

@@ -22,7 +22,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweep import SCORES, figure, ignore_index, load, write  # noqa: E402
+from sweep import SCORES, figure, ignore_index, load, require_scorer, write  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -124,10 +124,7 @@ def table(results: dict) -> str:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    if cfg.model.type != 'mmzeg.ZegFormer':
-        raise ValueError(
-            f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer'
-        )
+    require_scorer(cfg)
     runner, loader = load(cfg, args.checkpoint, args.data)
     diagnosis = Diagnosis(runner.model, ignore_index(cfg, args.data))
     for batch in track_iter_progress((loader, len(loader))):

@@ -98,11 +98,26 @@ def best(rows: list[dict], mode: str) -> dict | None:
     return max(rows, key=lambda row: row['hIoU'], default=None)
 
 
+def require_loader(cfg: Config, data: str) -> None:
+    """ValueError where a config has no ``val`` or ``test`` data loader."""
+    if not cfg.get(f'{data}_dataloader'):
+        raise ValueError(f'{cfg.filename}: no {data}_dataloader: give it one, or take the other of val and test')
+
+
+def require_scorer(cfg: Config) -> None:
+    """ValueError where a config's model has no segments, or does not ask CLIP about them."""
+    if cfg.model.type != 'mmzeg.ZegFormer':
+        raise ValueError(f'{cfg.filename}: {cfg.model.type} has no segments: give a config of mmzeg.ZegFormer')
+    if cfg.model.get('scorer') is None:
+        raise ValueError(f'{cfg.filename}: the model has no scorer to ask CLIP: give it one')
+
+
 def load(cfg: Config, checkpoint: str, data: str) -> tuple[Runner, object]:
     """A runner whose model has the checkpoint's weights, in eval mode, and the data loader."""
     # Not the training's own folder, whose config MMEngine would replace with this one.
     cfg.work_dir = 'work_dirs/sweep'
     cfg.load_from, cfg.log_level = checkpoint, 'WARNING'
+    require_loader(cfg, data)
     check_config(cfg, (f'{data}_dataloader',))
     runner = Runner.from_cfg(cfg)
     runner.load_or_resume()
@@ -196,8 +211,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    if not cfg.get(f'{args.data}_dataloader'):
-        raise ValueError(f'{args.config}: no {args.data}_dataloader: give it one, or take the other of val and test')
+    require_loader(cfg, args.data)
     out = args.out or Path('work_dirs/sweep', Path(args.config).stem)
     out.mkdir(parents=True, exist_ok=True)
     settings = settings_of(args.modes or modes_of(cfg), args.lam, args.gamma)

@@ -20,7 +20,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import load  # noqa: E402
+from sweep import load, require_scorer  # noqa: E402
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
@@ -89,6 +89,7 @@ def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> N
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
+    require_scorer(cfg)
     cfg.model.fusion.mode = 'full'
     runner, loader = load(cfg, args.checkpoint, 'test')
     meta = loader.dataset.metainfo

@@ -21,7 +21,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import SCORES, load, write  # noqa: E402
+from sweep import SCORES, load, require_scorer, write  # noqa: E402
 
 PLOTS = ('.png', '.pdf', '.svg')
 DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
@@ -132,6 +132,7 @@ def main() -> None:
     if args.plot and args.plot.suffix not in PLOTS:
         raise ValueError(f'--plot {args.plot}: end its name with {", ".join(PLOTS)}')
     cfg = read_config(args.config, args.cfg_options)
+    require_scorer(cfg)
     rows = measure(cfg, args.checkpoint, args.data)
     table = PrettyTable(['way', *SCORES, 'ms a picture', 'segments asked', '% of pixels as exact'], align='r')
     for row in rows:
