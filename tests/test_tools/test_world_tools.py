@@ -136,12 +136,13 @@ def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
         ('train_backbone', ['.'], '.: a folder: name the file to write'),
         ('train_backbone', ['new.pth', '--start', str(SHIPPED)], 'not weights of this backbone'),
         ('train_clip', ['file'], "File exists: 'file'"),
+        ('picture', ['config.py', 'some.pth', 'picture.txt'], 'picture.txt: end its name with .png'),
         ('scorers', ['config.py', 'some.pth', '--plot', 'plot.txt'], '--plot plot.txt: end its name with .png'),
     ],
 )
 def test_what_half_an_hour_would_be_lost_for_is_known_before(tmp_path, monkeypatch, capsys, tool, arguments, message):
     module = importlib.import_module(tool)
-    work = dict(train_backbone='train', train_clip='spread_names', scorers='measure')
+    work = dict(train_backbone='train', train_clip='spread_names', picture='load', scorers='measure')
     monkeypatch.setattr(module, work[tool], lambda *_: pytest.fail())
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').touch()

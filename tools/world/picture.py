@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from mmzeg.models import OpinionFusion
 from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -88,6 +89,8 @@ def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> N
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.out.suffix not in ('.png', '.jpg', '.pdf', '.svg'):
+        raise ValueError(f'{args.out}: end its name with .png, .jpg, .pdf or .svg')
     cfg = read_config(args.config, args.cfg_options)
     require_scorer(cfg)
     cfg.model.fusion.mode = 'full'
@@ -115,7 +118,7 @@ def main() -> None:
                 draw_labels(axis, row['photo'], row[name], meta)
     figure.supxlabel('yellow with a star: a class that had no label in training', fontsize=10)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=110)
+    write_whole(args.out, lambda partial: figure.savefig(partial, format=args.out.suffix[1:], dpi=110))
 
 
 if __name__ == '__main__':

@@ -140,13 +140,13 @@ def report(network: nn.Module, scenes: int) -> None:
 
 def save(network: nn.Module, folder: Path) -> None:
     """Write weights in half precision and open_clip's config of them; whole files or none."""
-    config = dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS)
-    (folder / 'open_clip_config.json').write_text(json.dumps(config, indent=1) + '\n')
     state = {
         name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
     path = folder / 'open_clip_model.safetensors'
     write_whole(path, lambda partial: save_file(state, partial))
+    config = json.dumps(dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS), indent=1) + '\n'
+    write_whole(folder / 'open_clip_config.json', lambda partial: partial.write_text(config))
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
 
 
