@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1] / 'tests')]
 from measuring import PeakMemory, Stopwatch, in_turns  # noqa: E402
 from plain_reference import PlainScorer  # noqa: E402
-from sweep import load, write  # noqa: E402
+from sweep import load, other_scorer, write  # noqa: E402
 
 STAGES = ('data', 'backbone', 'head', 'crops', 'CLIP', 'pruning', 'fusion', 'map')
 # What is changed of a config's scorer; `reference` is the way of the released code, from the method's description.
@@ -112,12 +112,9 @@ def main_config(path: str, args: argparse.Namespace, clip: dict | None) -> Confi
 def scorer_of(variant: str, field: dict) -> object:
     """The scorer of a variant."""
     if variant == 'one-pass':
-        clip = MODELS.build(field['clip'])
-        kinds = (('mmzeg.CLIPMaskScorer', 'ViT'), ('mmzeg.CLIPDensePoolScorer', ''))
-        vision = clip.config['vision_cfg']
+        vision = MODELS.build(field['clip']).config['vision_cfg']
         transformer = isinstance(vision.get('layers', 12), int) and 'timm_model_name' not in vision
-        kind = kinds[not transformer][0]
-        return MODELS.build(dict(type=kind, clip=field['clip'], prompts=field['prompts']))
+        return other_scorer(field, dict(type='mmzeg.CLIPMaskScorer' if transformer else 'mmzeg.CLIPDensePoolScorer'))
     scorer = MODELS.build(dict(field, **VARIANTS[variant]))
     return PlainScorer(scorer) if variant == 'reference' else scorer
 

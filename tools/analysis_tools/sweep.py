@@ -20,6 +20,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from mmengine.utils import track_iter_progress
+from mmseg.registry import MODELS
 from prettytable import PrettyTable
 from torch.utils.data import Dataset, Subset
 
@@ -127,6 +128,12 @@ def load(cfg: Config, checkpoint: str, data: str) -> tuple[Runner, object]:
     unseen = meta.get('unseen_classes', ())
     runner.model.vocabulary.check_matches(meta['classes'], f'the dataset of {data}_dataloader', unseen=unseen)
     return runner, loader
+
+
+def other_scorer(field: dict, change: dict) -> object:
+    """Another scorer with the CLIP and the prompts of a config's."""
+    kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
+    return MODELS.build(dict(kept, **change))
 
 
 def ignore_index(cfg: Config, data: str) -> int:

@@ -21,7 +21,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import SCORES, load, require_scorer, write  # noqa: E402
+from sweep import SCORES, load, other_scorer, require_scorer, write  # noqa: E402
 
 PLOTS = ('.png', '.pdf', '.svg')
 DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
@@ -58,8 +58,7 @@ def parse_args() -> argparse.Namespace:
 def scorer_of(field: ConfigDict, change: dict) -> object:
     """The config's scorer with a change, or another one with its CLIP and prompts."""
     if 'type' in change:
-        kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
-        return MODELS.build(dict(kept, **change))
+        return other_scorer(field, change)
     changed = Config(dict(scorer=field.to_dict()))
     changed.merge_from_dict(dict(scorer=change))
     return MODELS.build(changed.scorer)
