@@ -4,6 +4,7 @@ python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; 
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from PIL import Image
 from pycocotools import mask as coco_mask
 from rich.progress import Progress
@@ -25,6 +26,7 @@ from mmzeg.apis.drawing import encoded, indexed_png, overlay
 from mmzeg.apis.pictures import SUFFIXES, expand
 from mmzeg.apis.video import VideoWriter, copy_sound, is_video, video_info
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 
@@ -161,7 +163,8 @@ def segment_video(stream: Iterator[dict], source: str | int, output: Output) -> 
                     frame = drawn(found, steady=True)[..., ::-1]
                     writer.write(frame)
                     # A camera does not wait: its frames are repeated, so that the video is as fast as life.
-                    while camera and writer.count < (time.monotonic() - start) * info.fps:
+                    due = (time.monotonic() - start) * info.fps
+                    while camera and writer.count < due:
                         writer.write(frame)
                     output.write(f'{name}/{number:06d}', found)
                     number += 1
@@ -188,8 +191,7 @@ def run(args: argparse.Namespace) -> list[str]:
     asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = sources_of(args.inputs, args.out)
     make_folder(args.out)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
     output = Output(args.out, args.save_masks, args.segments)
     if args.save_masks:
@@ -202,7 +204,10 @@ def run(args: argparse.Namespace) -> list[str]:
     for source in moving:
         try:
             segment_video(inferencer.stream(source, **asked), source, output)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
+            # No other video has room either.
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             errors.append(str(error))
     if errors:
         errors.append(f'{len(errors)} of {len(sources)} inputs could not be segmented')

@@ -5,11 +5,12 @@ import json
 import os
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
 
@@ -35,8 +36,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     if args.out and len(Vocabulary.build(cfg.model.decode_head.classifier.vocabulary)) > 256:
         raise ValueError(
             f'{args.config}: --out writes label maps of 8 bits, and there are more than 256 classes: '

@@ -5,6 +5,7 @@ python tools/webapp.py configs/zegformer_r18_world.py work_dirs/quickstart/iter_
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -52,6 +53,10 @@ def example_files(folder: Path | None, drawn: Path) -> list[str]:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ValueError(f'--port {args.port}: give a number from 1 to 65535')
+    if not re.fullmatch(r'[1-9]\d*[kmg]?b', args.max_upload.lower()):
+        raise ValueError(f'--max-upload {args.max_upload}: give a size such as 500kb, 20mb or 1gb')
     # Stopped by a service manager it tidies up as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix='mmzeg_page_') as folder:

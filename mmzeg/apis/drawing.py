@@ -53,7 +53,7 @@ def overlay(
     if steady and len(names) <= fitting:
         order = np.arange(len(names))
     titles = [f'{name.split(", ")[0]}{"*" if name in unseen else ""}  ' for name in names]
-    rows = [(colours[label], titles[label] + _percent(counts[label] / label_map.size)) for label in order]
+    rows = [(colours[label], titles[label] + percent(counts[label] / label_map.size)) for label in order]
     if len(rows) > fitting:
         rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]
     widest = [f'{title}100.0 %' for title in titles] if steady else [text for _, text in rows]
@@ -85,7 +85,8 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share, 0..1, in %."""
     return '< 0.1 %' if 0 < share < 0.0005 else f'{100 * share:.1f} %'
 
 

@@ -1,8 +1,6 @@
 """Any class name on any picture, from Python."""
 
-import pickle
 import threading
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -21,7 +19,6 @@ from mmseg.utils import register_all_modules
 from rich.progress import track
 from torch import Tensor
 
-import mmzeg
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.opinions import Look, Opinions
 from mmzeg.apis.pictures import expand, read_all, read_picture
@@ -29,6 +26,8 @@ from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.geometry import Geometry
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
+from mmzeg.utils.config_files import read_config
+from mmzeg.utils.preflight import check_device, read_checkpoint
 from mmzeg.vocabulary import Vocabulary, check_names
 
 # What a pipeline of a dataset has and a picture alone has not.
@@ -50,7 +49,7 @@ class ZeroShotInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: The checkpoint is of another model, or cut off; a device that is not there.
+        ValueError: A config that cannot be read; a checkpoint of another model, or cut off; a device that is not there.
     """
 
     def __init__(
@@ -58,19 +57,12 @@ class ZeroShotInferencer(BaseInferencer):
     ) -> None:
         register_all_modules(init_default_scope=False)
         init_default_scope('mmseg')
-        if weights is not None and '://' not in str(weights) and not Path(weights).is_file():
-            raise FileNotFoundError(f'{weights}: no such checkpoint')
+        if weights is not None and '://' not in str(weights):
+            read_checkpoint(weights)
         device = device or get_device()
-        if device.startswith('cuda') and not torch.cuda.is_available():
-            raise ValueError(f"device {device!r}: no GPU is found; use device='cpu'")
-        cfg = model if isinstance(model, (Config, ConfigDict)) else Config.fromfile(_config_file(model))
-        try:
-            super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            # What torch writes is a zip file; older files, which are none, have been read without an error.
-            if weights is None or '://' in str(weights) or zipfile.is_zipfile(weights):
-                raise
-            raise ValueError(f'{weights}: cut off, or not a checkpoint: copy it again') from error
+        check_device(device)
+        cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
+        super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
         if not isinstance(self.model, ZegFormer):
             raise ValueError(f'{cfg.model.type} has no segments to name: give a config of mmzeg.ZegFormer')
         if self.model.test_cfg.mode != 'whole':
@@ -330,12 +322,3 @@ class ZeroShotInferencer(BaseInferencer):
 def _called(source: object) -> str:
     """What a message calls a picture."""
     return str(source) if isinstance(source, (str, Path)) else f'a {type(source).__name__}'
-
-
-def _config_file(model: str | Path) -> Path:
-    path = Path(model)
-    named = Path(mmzeg.__file__).parents[1] / 'configs' / f'{model}.py'
-    for found in (path, named):
-        if found.is_file():
-            return found
-    raise FileNotFoundError(f'{model}: no such config file, nor a name of one in configs')

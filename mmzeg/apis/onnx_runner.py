@@ -224,7 +224,7 @@ class OnnxRunner:
 
 
 def read_picture(picture: str | Path | np.ndarray | Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 RGB, upright; ValueError where there is more to a picture than 8 bits of colour.
+    """(H, W, 3) uint8 RGB, upright; ValueError where it is no whole picture, or more to it than 8 bits of colour.
 
     ``mmzeg.apis.pictures`` reads more kinds, and needs mmzeg.
     """
@@ -232,7 +232,15 @@ def read_picture(picture: str | Path | np.ndarray | Image.Image) -> np.ndarray:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(f'an array of {picture.dtype} {picture.shape}: give (H, W, 3) uint8, BGR')
         return np.ascontiguousarray(picture[..., ::-1])
-    image = picture if isinstance(picture, Image.Image) else Image.open(picture)
+    if not isinstance(picture, Image.Image):
+        try:
+            with Image.open(picture) as image:
+                return read_picture(image)
+        except FileNotFoundError:
+            raise
+        except (OSError, SyntaxError) as error:  # PIL's own are among them
+            raise ValueError(f'{picture}: not a whole picture ({error})') from error
+    image = picture
     if image.mode[0] in 'IF' or image.has_transparency_data:
         raise ValueError(f'a picture of mode {image.mode} with more than 8 bits or with transparency: give it as RGB')
     return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmzeg.apis.drawing import palette
+from mmzeg.apis.drawing import palette, percent
 from mmzeg.vocabulary import Vocabulary
 
 LEGEND_ROWS, NAME_LENGTH = 30, 60
@@ -36,7 +36,7 @@ def legend(vocabulary: Vocabulary, shares: dict[str, np.ndarray]) -> str:
         colour = '#{:02x}{:02x}{:02x}'.format(*colours[label])
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
         name = _mark(vocabulary.names[label], vocabulary)
-        rows.append([swatch + name, *(percent(share) for share in stacked[:, label])])
+        rows.append([swatch + name, *(escape(percent(share)) for share in stacked[:, label])])
     left = f'<p>and {len(found) - LEGEND_ROWS} more</p>' if len(found) > LEGEND_ROWS else ''
     return table('Share of the picture', ['class', *shares], rows) + left
 
@@ -52,8 +52,8 @@ def explanation(found: dict, vocabulary: Vocabulary, mode: str) -> str:
     return (
         f'<h3>{_mark(found["name"], vocabulary)}</h3>'
         f'<p>Mode {mode}, pixel ({found["x"]}, {found["y"]}): score {found["score"]:.3f}, calibrated. It belongs '
-        f'to segment {found["query"]}, outlined, which covers {percent(found["share"])} of the picture and whose mask '
-        f'is {found["mask"]:.2f} here.</p>'
+        f'to segment {found["query"]}, outlined, which covers {escape(percent(found["share"]))} of the picture '
+        f'and whose mask is {found["mask"]:.2f} here.</p>'
         + table('Opinions on the segment', list(lists), opinions, numbers=False)
         + table('Runners-up of the pixel', ['class', 'score, calibrated'], runners)
     )
@@ -70,11 +70,6 @@ def marked(name: str, seen: bool) -> str:
     """A class name, with a star if it is unseen."""
     short = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + '…'
     return f'<span class="chip{"" if seen else " unseen"}">{escape(short)}{"" if seen else " *"}</span>'
-
-
-def percent(share: float) -> str:
-    """A share, 0..1, in %."""
-    return f'{100 * share:.1f} %'
 
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:

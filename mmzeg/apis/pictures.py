@@ -19,7 +19,8 @@ else:
     register_heif_opener()
     HEIC_READER = True
 
-SUFFIXES = frozenset(Image.registered_extensions())
+# Of formats that Pillow can open, not those that it can only write; .mpo it opens as JPEG.
+SUFFIXES = frozenset(['.mpo', *(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)])
 
 
 def read_picture(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:

@@ -89,7 +89,7 @@ class VideoWriter:
 
     Args:
         path (str | Path): Ends with ``.mp4``.
-        fps (float): Frames a second.
+        fps (float): Frames a second; written to four digits or more.
 
     Raises:
         OSError: The folder is not there or cannot be written, or the disk is full.
@@ -97,7 +97,9 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
-        self.path, self.fps, self.count = Path(path), fps, 0
+        # OpenCV counts it in tenths, hundredths or thousandths, of which MPEG-4 takes 65535 a second.
+        self.fps = round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)
+        self.path, self.count = Path(path), 0
         if self.path.suffix.lower() != '.mp4':
             raise ValueError(f'{path}: videos are written as .mp4: change the name')
         # OpenCV takes the format from the suffix.

@@ -29,6 +29,7 @@ def convert_file(doc: str, read: Callable[[Path], dict], convert: Callable[[dict
         raise FileNotFoundError(f'{args.source}: no such file')
     if args.target.exists() and not args.overwrite:
         raise FileExistsError(f'{args.target}: is there already; add --overwrite to replace it')
+    args.target.parent.mkdir(parents=True, exist_ok=True)
     found = read(args.source)
     try:
         weights = convert(found)

@@ -1,10 +1,13 @@
 """What can be known to be wrong before any long work starts."""
 
 import functools
+import pickle
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
@@ -23,8 +26,8 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: A data folder, the checkpoint, or a local file of pretrained weights is not there.
-        ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print;
-            pretrained weights that are cut off; mixed precision without a GPU.
+        ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print; a
+            checkpoint or pretrained weights that are cut off; mixed precision without a GPU.
     """
     name_unreadable_images()
     unprintable = next(_quoted_keys(cfg.to_dict()), None)
@@ -32,8 +35,8 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         raise ValueError(
             f"{unprintable}: MMEngine cannot print keys with apostrophes; give labels as pairs, [('NAME', VALUE), ...]"
         )
-    if cfg.get('load_from') and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
-        raise FileNotFoundError(f'{cfg.load_from}: no such checkpoint')
+    if cfg.get('load_from') and '://' not in cfg.load_from:
+        read_checkpoint(cfg.load_from)
     if 'train_dataloader' in dataloaders:
         for path in _pretrained_files(cfg.get('model')):
             if not path.is_file():
@@ -48,6 +51,36 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     for field in dataloaders:
         for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
             _check_dataset(dataset, field)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """What is in a checkpoint of this machine, on the CPU.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Cut off, or not a checkpoint.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint')
+    # Of a zip file, which is what torch writes, tensors are read only where they are used: a look costs nothing.
+    mapped = zipfile.is_zipfile(path) or None
+    try:
+        found = torch.load(str(path), map_location='cpu', mmap=mapped, weights_only=False)
+    # What torch and pickle raise over bytes that are none of theirs.
+    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: cut off, or not a checkpoint: copy it again') from error
+    if not isinstance(found, dict):
+        raise ValueError(f'{path}: cut off, or not a checkpoint: copy it again')
+    return found
+
+
+def check_device(device: str) -> None:
+    """ValueError where torch knows no such device, or has none here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = 'no GPU is found' if device.startswith('cuda') and not torch.cuda.is_available() else 'not there'
+        raise ValueError(f"device {device!r}: {reason}; use device='cpu'") from error
 
 
 def _quoted_keys(field: object) -> Iterator[str]:

@@ -217,6 +217,13 @@ def test_heic_is_read_where_there_is_a_reader(tmp_path):
     assert pictures.expand(tmp_path) == [str(tmp_path / 'phone.heic')]
 
 
+def test_formats_that_pillow_only_writes_are_no_pictures_of_a_folder(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / 'scan.pdf')
+    Image.fromarray(PICTURE).save(tmp_path / 'camera.mpo', save_all=True)
+    assert pictures.expand(tmp_path) == [str(tmp_path / 'camera.mpo')]
+    assert read_picture(tmp_path / 'camera.mpo').shape == (32, 48, 3)
+
+
 def test_errors_of_decoders_of_any_kind(tmp_path, monkeypatch):
     Image.fromarray(PICTURE).save(tmp_path / 'a.png')
     for error in (struct.error('unpack\nrequires'), MemoryError(), IndexError('out of range')):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.onnx_arrays import cut_sub_images, grow, mask_probabilities, mask_rows, resize
-from mmzeg.apis.onnx_runner import OnnxRunner, fuse, padded_size, resized_size
+from mmzeg.apis.onnx_runner import OnnxRunner, fuse, padded_size, read_picture, resized_size
 from mmzeg.datasets.transforms import ResizeShortestEdge
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import MODES, OpinionFusion
@@ -236,6 +236,17 @@ def test_empty_masks_share_a_sub_image(pair, empties):
 def test_bad_input_is_told(pair, asked, message):
     with pytest.raises(ValueError, match=message):
         pair[1](scene(64, 64), **asked)
+
+
+@pytest.mark.parametrize('cut', [0, 60])
+def test_a_file_that_is_no_whole_picture_is_told(tmp_path, cut):
+    path = tmp_path / 'cut.png'
+    Image.fromarray(scene(64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match='cut.png: not a whole picture'):
+        read_picture(path)
+    with pytest.raises(FileNotFoundError):
+        read_picture(tmp_path / 'gone.png')
 
 
 def test_a_folder_without_its_files_is_told(tmp_path, pair, monkeypatch):

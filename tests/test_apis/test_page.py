@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.page_html import chips
+from mmzeg.apis.page_html import chips, legend
 from mmzeg.apis.visit import Visit, class_names
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import OpinionFusion
+from mmzeg.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
@@ -286,6 +287,21 @@ def test_examples_are_found(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match='gone: no such folder'):
         example_files(tmp_path / 'gone', None)
     assert len(example_files(None, tmp_path)) == 5
+
+
+def test_a_share_that_is_not_nothing_is_not_told_as_nothing():
+    assert '&lt; 0.1 %' in legend(Vocabulary(['sky', 'dog']), dict(seg=np.array([0.9999, 0.0001])))
+
+
+@pytest.mark.parametrize('option, value', [('--port', '99999'), ('--max-upload', 'much')])
+def test_options_are_checked_before_the_model_is_loaded(monkeypatch, capsys, option, value):
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    import webapp
+
+    monkeypatch.setattr(sys, 'argv', ['webapp.py', str(CONFIG), 'gone.pth', option, value])
+    with pytest.raises(SystemExit) as refused:
+        webapp.main()
+    assert refused.value.code == 2 and f'{option} {value}: give a' in capsys.readouterr().err
 
 
 def test_the_tool(inferencer, tmp_path):

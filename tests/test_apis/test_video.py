@@ -85,6 +85,13 @@ def test_written_under_another_name_until_it_is_whole(tmp_path):
     np.testing.assert_allclose([frame.mean() for frame in frames(path)], 20 * np.arange(5), atol=3)
 
 
+@pytest.mark.parametrize('fps', [23.976, 90.123, 119.437, 239.761, 999.99])
+def test_any_frame_rate(tmp_path, fps):
+    with VideoWriter(tmp_path / 'new.mp4', fps) as writer:
+        writer.write(grey(1))
+    assert video_info(tmp_path / 'new.mp4').fps == pytest.approx(fps, rel=1e-4)
+
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
 def test_an_older_file_outlives_an_error(tmp_path, error):
     path = tmp_path / 'new.mp4'

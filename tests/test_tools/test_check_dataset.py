@@ -49,9 +49,9 @@ def check(root, *options, train='seen_classes'):
 
 
 def test_counts(tree):
-    result = check(tree, '--json', str(tree / 'report.json'))
+    result = check(tree, '--json', str(tree / 'new/report.json'))
     assert result.returncode == 0, result.stdout + result.stderr
-    report = json.loads((tree / 'report.json').read_text())
+    report = json.loads((tree / 'new/report.json').read_text())
     assert [(row['name'], row['images'], row['pixels']) for row in report['classes']] == [
         ('road', 3, 3 * 46),
         ('sky', 3, 3 * 48),

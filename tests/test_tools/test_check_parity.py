@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def test_a_changed_value_and_an_unknown_one_fail(tmp_path):
     assert result.returncode == 1
     failed = [line.split('|')[1].strip() for line in result.stdout.splitlines() if ' NO ' in line]
     assert sorted(failed) == ['extra (not compared)', 'loss_ce', 'pred_masks']
+
+
+def test_a_case_that_is_cut_off(tmp_path):
+    case = tmp_path / 'case'
+    shutil.copytree(GOLDEN / 'r50_single', case)
+    os.truncate(case / 'tensors.safetensors', 1000)
+    result = run(case)
+    assert result.returncode == 2 and 'tensors.safetensors: cut off' in result.stderr.splitlines()[-1]
 
 
 def test_missing_case(tmp_path):

@@ -26,7 +26,7 @@ def released(tmp_path):
 
 
 def test_a_detectron2_checkpoint(released, tmp_path):
-    source, target = tmp_path / 'model_final.pth', tmp_path / 'ours.pth'
+    source, target = tmp_path / 'model_final.pth', tmp_path / 'new/ours.pth'
     torch.save(dict(model=released, iteration=5), source)
     result = convert(source, target)
     assert result.returncode == 0, result.stderr

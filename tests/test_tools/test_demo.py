@@ -1,8 +1,10 @@
 """The demo: what it writes of pictures and videos, and how it ends."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -134,6 +136,29 @@ def test_camera_until_ctrl_c(run, tmp_path, monkeypatch):
     assert code == 0 and 'camera0.mp4: 3 frames' in said and files(tmp_path / 'out') == ['camera0.mp4']
     # Frames are repeated where naming them took longer than they last.
     assert len(list(frames(tmp_path / 'out/camera0.mp4'))) >= 3
+
+
+def test_a_camera_ends_where_writing_takes_longer_than_a_frame_lasts(tmp_path, monkeypatch, inferencer):
+    clock = iter(range(9))
+    monkeypatch.setattr(demo, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(pictures, 'frames', lambda source: iter([np.zeros((32, 48, 3), np.uint8)] * 2))
+    monkeypatch.setattr(demo, 'video_info', lambda source: VideoInfo(10.0, 0, (32, 48)))
+    demo.segment_video(inferencer.stream(0, mode='seg'), 0, demo.Output(tmp_path, False, False))
+    assert len(list(frames(tmp_path / 'camera0.mp4'))) == 20
+
+
+def test_a_video_that_cannot_be_written_does_not_keep_others_from_it(run, data, tmp_path, monkeypatch):
+    def write(self, frame):
+        if self.path.stem == 'one':
+            raise OSError('one.mp4: OpenCV cannot write mp4 here')
+        own(self, frame)
+
+    own = demo.VideoWriter.write
+    monkeypatch.setattr(demo.VideoWriter, 'write', write)
+    for name in ('one', 'other'):
+        shutil.copy(data / 'clip.mp4', tmp_path / f'{name}.mp4')
+    code, _, said = run(tmp_path / 'one.mp4', tmp_path / 'other.mp4', '--mode', 'seg', '--out', tmp_path / 'out')
+    assert code == 1 and 'cannot write mp4 here' in said and files(tmp_path / 'out') == ['other.mp4']
 
 
 def test_ctrl_c_in_a_video(run, data, tmp_path, monkeypatch):

@@ -153,8 +153,9 @@ def test_exported_compared_and_given_names(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(names['segments'][-1], wanted, atol=1e-6)
         wanted = scorer.clip.text_embeddings(['sofa, couch'], scorer.prompts)[0]
         np.testing.assert_allclose(names['clip'][-1], wanted, atol=1e-6)
-    code, out = run(embed_names, folder, 'horse', options=["model.scorer.prompts=['this is {} there']"])
-    assert code == 2 and 'another embedding' in out
+    for other in ("model.scorer.prompts=['this is {} there']", 'model.scorer=None'):
+        code, out = run(embed_names, folder, 'horse', options=[other, 'model.fusion.mode=seg'])
+        assert code == 2 and 'another embedding' in out
     code, out = run(embed_names, tmp_path, 'horse')
     assert code == 2 and 'names.npz: not there' in out
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmseg.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
@@ -38,6 +40,35 @@ def test_benchmark_measures_every_way(tmp_path):
         assert min(row['stages'][name] for name in ('backbone', 'head', 'CLIP', 'map')) > 0
         assert row['ratio'] > 0 and row['variant'] in result.stdout
     assert rows[0]['ratio'] == 1
+
+
+def test_figures_are_shown_before_a_file_may_fail(tmp_path, monkeypatch, capsys):
+    import benchmark
+
+    monkeypatch.setattr(benchmark, 'build', lambda *_: [])
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', WORLD, '--json', str(tmp_path)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert 'medians of 3' in capsys.readouterr().out
+
+
+def test_names_are_embedded_and_not_read_from_what_was_kept(tmp_path):
+    from benchmark import Case, embed_names
+
+    weights = ROOT / 'configs/_base_/models/world_clip/open_clip_model.safetensors'
+    clip = dict(type='mmzeg.CLIP', pretrained=str(weights), cache_dir=str(tmp_path))
+    classifier = MODELS.build(dict(type='mmzeg.CLIPTextClassifier', in_channels=8, text_encoder=clip, vocabulary=['a']))
+    model = SimpleNamespace(decode_head=SimpleNamespace(classifier=classifier))
+    said = embed_names(Case('own', 'exact', 0, model, None, [], [], []), torch.device('cpu'))
+    assert said.startswith('own: 1 names to embed') and not list(tmp_path.iterdir())
+
+
+def test_made_up_names_are_those_of_training_too():
+    from benchmark import main_config
+
+    args = SimpleNamespace(cfg_options=None, classes=20)
+    classifier = main_config('zegformer_r18_world_synonyms', args, clip=None).model.decode_head.classifier
+    assert len(classifier.vocabulary.classes) == 20 and 'train_vocabulary' not in classifier
 
 
 def test_benchmark_in_another_precision():
@@ -100,6 +131,7 @@ print(memory.mib)
     [
         ((WORLD, '--random-clip', 'ViT-Z-9'), 'ViT-Z-9: no open_clip architecture'),
         (('configs/per-pixel_r18_world.py',), 'give it as --beside'),
+        ((WORLD, '--repeats', 0), '--repeats must be 1 or more, got 0'),
     ],
 )
 def test_wrong_input_is_named(arguments, message):

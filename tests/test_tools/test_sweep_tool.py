@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
 TOOL = ROOT / 'tools/analysis_tools/sweep.py'
 sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
+import diagnose  # noqa: E402
 import sweep  # noqa: E402
 from holding_out import held_out  # noqa: E402
 
@@ -214,6 +216,23 @@ def test_bad_input_ends_in_one_line(call, checkpoint, capsys, arguments, message
     assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    'tool, config, options, message',
+    [
+        ('world/picture.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
+        ('world/scorers.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
+        ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('model.scorer=None',), 'no scorer to ask CLIP'),
+        ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('test_dataloader=None',), 'no test_dataloader'),
+        ('analysis_tools/check_dataset.py', 'zegformer_r18_world', ('train_dataloader=None',), 'no train_dataloader'),
+    ],
+)
+def test_configs_without_what_a_tool_is_about(call, capsys, tool, config, options, message):
+    places = dict(check_dataset=(), picture=('gone.pth', 'out.png')).get(Path(tool).stem, ('gone.pth',))
+    with pytest.raises(SystemExit) as refused:
+        call(ROOT / 'tools' / tool, config, *places, *(('--cfg-options', *options) if options else ()))
+    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_best_is_none_where_there_is_no_harmonic_mean():
     rows = [dict(mode='seg', hIoU=None), dict(mode='img', hIoU=1.0), dict(mode='img', hIoU=None)]
     assert sweep.best(rows, 'seg') is None and sweep.best(rows, 'img') is rows[1]
@@ -222,3 +241,12 @@ def test_best_is_none_where_there_is_no_harmonic_mean():
 def test_labels_that_the_metric_ignores_are_ignored():
     assert sweep.ignore_index(Config.fromfile(ROOT / 'configs/zegformer_r50_ade-full.py'), 'val') == 65535
     assert sweep.ignore_index(Config.fromfile(CONFIG), 'val') == 255
+
+
+def test_a_diagnosis_without_unseen_classes_is_json():
+    found = diagnose.Diagnosis(SimpleNamespace(vocabulary=Vocabulary(['sky', 'dog'])))
+    found.areas = {name: torch.ones(3, 2) for name in found.areas}
+    found.found += 1
+    results = found.results()
+    assert json.loads(json.dumps(results, allow_nan=False))['recall'] == dict(seen=100, unseen=None)
+    assert '- |    - |' in diagnose.table(results) and 'unseen -' in diagnose.table(results)

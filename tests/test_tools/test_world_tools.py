@@ -1,5 +1,6 @@
 """The world's own tools: its CLIP, the quick start stopped and gone on with, and what they refuse."""
 
+import importlib
 import json
 import os
 import shutil
@@ -129,6 +130,28 @@ def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
     assert any(not torch.equal(before[name], weight) for name, weight in ours.items() if 'layer4' in name)
 
 
+@pytest.mark.parametrize(
+    'tool, arguments, message',
+    [
+        ('train_backbone', ['.'], '.: a folder: name the file to write'),
+        ('train_backbone', ['new.pth', '--start', str(SHIPPED)], 'not weights of this backbone'),
+        ('train_clip', ['file'], "File exists: 'file'"),
+        ('picture', ['config.py', 'some.pth', 'picture.txt'], 'picture.txt: end its name with .png'),
+        ('scorers', ['config.py', 'some.pth', '--plot', 'plot.txt'], '--plot plot.txt: end its name with .png'),
+    ],
+)
+def test_what_half_an_hour_would_be_lost_for_is_known_before(tmp_path, monkeypatch, capsys, tool, arguments, message):
+    module = importlib.import_module(tool)
+    work = dict(train_backbone='train', train_clip='spread_names', picture='load', scorers='measure')
+    monkeypatch.setattr(module, work[tool], lambda *_: pytest.fail())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').touch()
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(SystemExit) as refused:
+        module.main()
+    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_segments_are_named_by_their_own_pixels():
     from train_backbone import Namer
 
@@ -174,6 +197,28 @@ def test_classes_are_held_out_as_if_unseen():
         assert loader.dataset.metainfo.unseen_classes == list(HELD_OUT)
         assert not set(loader.dataset.metainfo.classes) & set(UNSEEN)
     assert cfg.model.decode_head.classifier.vocabulary.unseen == list(HELD_OUT)
+
+
+def test_results_of_other_options_or_iterations_are_not_taken_for_those_asked_for(tmp_path, monkeypatch):
+    from experiments import MAIN, Experiments
+
+    def run(self, tool, *arguments, log):
+        folder = Path(arguments[arguments.index('--out') + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'sweep.json').write_text(json.dumps(dict(rows=[arguments[-1]])))
+
+    monkeypatch.setattr(Experiments, '_run', run)
+    runs = Experiments(tmp_path, 5, 1)
+    checkpoint = tmp_path / MAIN.folder / 'seed_0/iter_5.pth'
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.5') == ['0.5']
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
+    monkeypatch.setattr(Experiments, '_run', lambda *_, **__: pytest.fail('is there'))
+    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
+    checkpoint.with_name('config.py').write_text('train_cfg = dict(max_iters=5)')
+    with pytest.raises(ValueError, match='seed_0: trained for another number of iterations: give another --work-dir'):
+        Experiments(tmp_path, 9, 1).train(MAIN, 0)
 
 
 def test_ways_to_ask_clip_are_compared(tmp_path):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -31,15 +31,17 @@ from torch import Tensor, nn
 
 from mmzeg.clip import CLIP
 from mmzeg.clip.clip import PRECISIONS
+from mmzeg.clip.text_cache import TextCache
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers.one_pass import OnePassScorer
-from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.config_files import read_config
+from mmzeg.utils.preflight import check_device, one_line_errors
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1] / 'tests')]
 from measuring import PeakMemory, Stopwatch, in_turns  # noqa: E402
 from plain_reference import PlainScorer  # noqa: E402
-from sweep import load, write  # noqa: E402
+from sweep import load, other_scorer, write  # noqa: E402
 
 STAGES = ('data', 'backbone', 'head', 'crops', 'CLIP', 'pruning', 'fusion', 'map')
 # What is changed of a config's scorer; `reference` is the way of the released code, from the method's description.
@@ -90,8 +92,7 @@ class Case:
 
 def main_config(path: str, args: argparse.Namespace, clip: dict | None) -> Config:
     """A config with the flags' changes: no weights to fetch, a CLIP of random weights, other names."""
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(path, args.cfg_options)
     if cfg.model.type != 'mmzeg.ZegFormer':
         raise ValueError(f'{path}: {cfg.model.type} has no stages to measure: give it as --beside')
     cfg.model.backbone.init_cfg = None
@@ -104,18 +105,16 @@ def main_config(path: str, args: argparse.Namespace, clip: dict | None) -> Confi
     if args.classes:
         names = [f'thing {number}' for number in range(args.classes)]
         head.classifier.vocabulary = dict(classes=names, unseen=names[-max(1, args.classes // 10) :])
+        head.classifier.pop('train_vocabulary', None)
     return cfg
 
 
 def scorer_of(variant: str, field: dict) -> object:
     """The scorer of a variant."""
     if variant == 'one-pass':
-        clip = MODELS.build(field['clip'])
-        kinds = (('mmzeg.CLIPMaskScorer', 'ViT'), ('mmzeg.CLIPDensePoolScorer', ''))
-        vision = clip.config['vision_cfg']
+        vision = MODELS.build(field['clip']).config['vision_cfg']
         transformer = isinstance(vision.get('layers', 12), int) and 'timm_model_name' not in vision
-        kind = kinds[not transformer][0]
-        return MODELS.build(dict(type=kind, clip=field['clip'], prompts=field['prompts']))
+        return other_scorer(field, dict(type='mmzeg.CLIPMaskScorer' if transformer else 'mmzeg.CLIPDensePoolScorer'))
     scorer = MODELS.build(dict(field, **VARIANTS[variant]))
     return PlainScorer(scorer) if variant == 'reference' else scorer
 
@@ -137,7 +136,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
             for empties in args.empties:
                 cases.append(Case(Path(path).stem, variant, empties, model, scorer, [], [], []))
     for path in args.beside:
-        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+        cfg = get_config(path) if '::' in path else read_config(path)
         cfg.model.pretrained = None
         cfg.model.test_cfg = dict(mode='whole')
         torch.manual_seed(args.seed)
@@ -146,9 +145,10 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
     return cases
 
 
+@torch.no_grad()
 def segments_like(config: str, checkpoint: str, count: int) -> tuple[Tensor, Tensor]:
     """No-object probabilities (n, q) and mask logits (n, q, h, w) of a trained model on its first test pictures."""
-    runner, loader = load(Config.fromfile(config), checkpoint, 'test')
+    runner, loader = load(read_config(config), checkpoint, 'test')
     found = []
     for batch in loader:
         inputs = runner.model.data_preprocessor(batch, False)['inputs']
@@ -251,14 +251,17 @@ def measure(case: Case, picture: Tensor, device: torch.device, change: Callable)
 def embed_names(case: Case, device: torch.device) -> str:
     """Have the text embeddings of a case's classes; what that took, in words."""
     classifier = case.model.decode_head.classifier
-    if isinstance(classifier.text_encoder, CLIP):
-        # Not that its weights have to be loaded.
-        with classifier.text_encoder.on(device):
-            pass
-    with PeakMemory(device) as memory:
-        start = time.perf_counter()
-        classifier.text_embeddings(training=False)
-        seconds = time.perf_counter() - start
+    with ExitStack() as stack:
+        if isinstance(classifier.text_encoder, CLIP):
+            # Not that its weights have to be loaded, nor what was kept for another config or at an earlier call.
+            with classifier.text_encoder.on(device):
+                pass
+            empty = TextCache(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(patch.object(classifier.text_encoder, '_cache', empty))
+        with PeakMemory(device) as memory:
+            start = time.perf_counter()
+            classifier.text_embeddings(training=False)
+            seconds = time.perf_counter() - start
     return f'{case.config}: {len(classifier.vocabulary)} names to embed: {seconds:.1f} s, {memory.mib:.0f} MiB'
 
 
@@ -330,6 +333,9 @@ def random_clip(model: str | None, seed: int) -> Iterator[dict | None]:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.repeats < 1:
+        raise ValueError(f'--repeats must be 1 or more, got {args.repeats}')
+    check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     device = torch.device(args.device)
@@ -350,12 +356,12 @@ def main() -> None:
             if not step:
                 case.seconds, case.stages, case.mib = [], [], []
     rows = figures(cases)
-    if args.json:
-        write(args.json, rows)
     print(
         f'{args.image_size[0]} x {args.image_size[1]}, {device}, {torch.get_num_threads()} threads, torch '
         f'{torch.__version__}; medians of {args.repeats}\n{table(rows)}'
     )
+    if args.json:
+        write(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -23,7 +23,8 @@ from mmseg.utils import register_all_modules
 from prettytable import PrettyTable
 from torch import nn
 
-from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.config_files import read_config
+from mmzeg.utils.preflight import check_device, one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import main_config, random_clip  # noqa: E402
@@ -77,7 +78,7 @@ def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
             if checkpointing:
                 cfg.model.backbone.pop('with_cp')
     for path in args.beside:
-        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+        cfg = get_config(path) if '::' in path else read_config(path)
         cfg.model.backbone.init_cfg = None
         cases.append(case_of(path.replace('::', '/'), '', cfg, args))
     return cases
@@ -134,6 +135,9 @@ def measure(case: Case, batch: dict, device: torch.device) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.repeats < 1:
+        raise ValueError(f'--repeats must be 1 or more, got {args.repeats}')
+    check_device(args.device)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     device = torch.device(args.device)
@@ -170,12 +174,12 @@ def main() -> None:
             f'{backward:.2f}',
         ]
         table.add_row([case.config, case.way, *cells, f'{row["mib"]:.0f}', f'{row["ratio"]:.2f}'])
-    if args.json:
-        write(args.json, rows)
     print(
         f'{args.batch} x {args.crop[0]} x {args.crop[1]}, {device}, {torch.get_num_threads()} threads, torch '
         f'{torch.__version__}; medians of {args.repeats}\n{table}'
     )
+    if args.json:
+        write(args.json, rows)
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ from prettytable import PrettyTable
 from mmzeg.datasets.coco_numbering import numbering_faults
 from mmzeg.datasets.survey import Survey, inspect, list_samples
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import datasets_of, one_line_errors
 
 SHOWN = 20
@@ -81,8 +82,11 @@ def show(found: Survey) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+    cfg = read_config(args.config, args.cfg_options)
+    if not cfg.get(f'{args.split}_dataloader'):
+        raise ValueError(f'{args.config}: no {args.split}_dataloader: give it one, or take another --split')
     register_all_modules(init_default_scope=False)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     found = survey(cfg, args.split, args.workers)

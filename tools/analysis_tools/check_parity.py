@@ -20,13 +20,14 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from mmseg.utils import register_all_modules, stack_batch
 from prettytable import PrettyTable
-from safetensors.torch import load_file
 
 from mmzeg.clip.loading import openai_config
 from mmzeg.models.geometry import valid_size
 from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 from mmzeg.registry import MODELS
+from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.released_names import convert_released, our_name, released_tau
+from mmzeg.utils.weight_files import read_state
 
 MODES = {
     'full': dict(mode='full'),
@@ -43,10 +44,10 @@ LOSSES = dict(loss_ce='loss_cls', loss_mask='loss_mask', loss_dice='loss_dice')
 def register_clip(weights: Path) -> str:
     """Tell open_clip the architecture of a case's CLIP and return its name.
 
-    The sizes are the weights'; they do not say the number of heads, which golden/README.md says is 1: OpenAI's rule, a
-    head for every 64 channels, is not the cases'.
+    The sizes are the weights'; they do not say the number of heads, which is 1 in every case: OpenAI's rule, a head for
+    every 64 channels, is not the cases'.
     """
-    config = openai_config(load_file(weights), weights)
+    config = openai_config(read_state(weights), weights)
     config['vision_cfg']['head_width'] = config['vision_cfg']['width']
     config['text_cfg']['heads'] = 1
     name = 'golden-case'
@@ -143,7 +144,7 @@ def per_pixel_config(case: dict, folder: Path, tau: float) -> dict:
 
 
 class Comparison:
-    """Rows of one case, by the tolerances of its README."""
+    """Rows of one case, each with its tolerance."""
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self.golden, self.left = tensors, set(tensors)
@@ -270,6 +271,7 @@ def check_case(folder: Path) -> Comparison:
 
     Raises:
         FileNotFoundError: A file of the case is not there; names it.
+        ValueError: One is cut off; names it.
     """
     weights_file = folder / 'zegformer_official.safetensors'
     per_pixel = (folder / 'per_pixel_official.safetensors').is_file()
@@ -282,12 +284,15 @@ def check_case(folder: Path) -> Comparison:
         folder / 'clip_openai_format.safetensors',
     ):
         if not path.is_file():
-            raise FileNotFoundError(f'{path}: not there; a case folder holds it, see golden/README.md')
+            raise FileNotFoundError(
+                f'{path}: not there; a case is a folder of case.json, tensors.safetensors, '
+                'clip_openai_format.safetensors, and zegformer_official.safetensors or per_pixel_official.safetensors'
+            )
     case = json.loads((folder / 'case.json').read_text())
-    golden = load_file(folder / 'tensors.safetensors')
+    golden = read_state(folder / 'tensors.safetensors')
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
-    released = load_file(weights_file)
+    released = read_state(weights_file)
     config = (per_pixel_config if per_pixel else zegformer_config)(case, folder, released_tau(released))
     model = MODELS.build(ConfigDict(config))
     model.load_state_dict(convert_released(released), strict=True)
@@ -306,18 +311,15 @@ def check_case(folder: Path) -> Comparison:
     return check
 
 
-def main() -> int:
+@one_line_errors
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('case', type=Path, help='folder with case.json and its tensors')
-    try:
-        check = check_case(parser.parse_args().case)
-    except (OSError, ValueError) as error:
-        print(f'mmzeg: error: {error}', file=sys.stderr)
-        return 2
+    check = check_case(parser.parse_args().case)
     print(check.table)
     print(f'{len(check.table.rows)} values, {check.failed} off')
-    return int(check.failed > 0)
+    sys.exit(int(check.failed > 0))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 from prettytable import PrettyTable
 from torch import Tensor
@@ -18,10 +18,11 @@ from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models import ZegFormer
 from mmzeg.models.geometry import valid_size
 from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sweep import SCORES, ignore_index, load, write  # noqa: E402
+from sweep import SCORES, figure, ignore_index, load, require_scorer, write  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,11 +67,14 @@ class Diagnosis:
             self._count('true masks', self._named(image, true, (height, width)), label, sample)
             self._count('true names', true_names(soft, true, present, len(self.model.vocabulary)), label, sample)
             overlap = iou(soft > 0.5, true)
-            self.found[0] += torch.bincount(present, minlength=self.found.shape[1])
-            self.found[1] += torch.bincount(present[overlap.max(0).values >= 0.5], minlength=self.found.shape[1])
+            for row, things in enumerate((present, present[overlap.max(0).values >= 0.5])):
+                self.found[row] += torch.bincount(things, minlength=self.found.shape[1]).cpu()
 
-    def results(self) -> dict[str, dict[str, float]]:
-        """Metrics of both ceilings, and ``recall``: percent of seen and of unseen things met with an IoU of 0.5."""
+    def results(self) -> dict[str, dict[str, float | None]]:
+        """Metrics of both ceilings, and ``recall``: percent of seen and of unseen things met with an IoU of 0.5.
+
+        None where there is nothing to take a mean over.
+        """
         seen = torch.tensor(self.model.vocabulary.seen_mask)
         rows = {name: summarize(areas, seen.tolist())[0] for name, areas in self.areas.items()}
         total, hit = self.found
@@ -78,7 +82,9 @@ class Diagnosis:
             name: (100 * hit[which].sum() / total[which].sum()).item()
             for name, which in (('seen', seen), ('unseen', ~seen))
         }
-        return rows | dict(recall=recall)
+        rows |= dict(recall=recall)
+        # JSON has no NaN.
+        return {name: {key: None if x != x else x for key, x in row.items()} for name, row in rows.items()}
 
     def _named(self, image: Tensor, masks: Tensor, size: tuple[int, int]) -> Tensor:
         height, width = size
@@ -109,28 +115,24 @@ def table(results: dict) -> str:
     """The figures as people read them."""
     drawn = PrettyTable(['', *SCORES], align='r')
     for name in ('true masks', 'true names'):
-        drawn.add_row([name, *(f'{results[name][score]:.2f}' for score in SCORES)])
-    recall = results['recall']
-    return f'{drawn}\nrecall of masks at IoU 0.5: seen {recall["seen"]:.1f} %, unseen {recall["unseen"]:.1f} %'
+        drawn.add_row([name, *(figure(results[name][score]) for score in SCORES)])
+    recall = (f'{name} -' if share is None else f'{name} {share:.1f} %' for name, share in results['recall'].items())
+    return f'{drawn}\nrecall of masks at IoU 0.5: {", ".join(recall)}'
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    if cfg.model.type != 'mmzeg.ZegFormer':
-        raise ValueError(
-            f'{args.config}: {cfg.model.type} has no segments to diagnose: give a config of mmzeg.ZegFormer'
-        )
+    cfg = read_config(args.config, args.cfg_options)
+    require_scorer(cfg)
     runner, loader = load(cfg, args.checkpoint, args.data)
     diagnosis = Diagnosis(runner.model, ignore_index(cfg, args.data))
     for batch in track_iter_progress((loader, len(loader))):
         diagnosis.process(batch)
     results = diagnosis.results()
+    print('\n' + table(results))
     if args.out:
         write(args.out, results)
-    print('\n' + table(results))
 
 
 if __name__ == '__main__':

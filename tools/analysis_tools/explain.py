@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
@@ -25,6 +25,7 @@ from mmzeg.models.fusion import OpinionFusion
 from mmzeg.models.scorers import CLIPCropScorer
 from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 KINDS = {
@@ -166,8 +167,7 @@ def page(args: argparse.Namespace, inferencer: ZeroShotInferencer) -> str:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    cfg = read_config(args.config, args.cfg_options)
     if args.labels and not args.labels.is_file():
         raise FileNotFoundError(f'{args.labels}: no such label map')
     args.out.parent.mkdir(parents=True, exist_ok=True)

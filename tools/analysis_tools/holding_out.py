@@ -1,13 +1,12 @@
 """Training classes that are evaluated as if unseen, so that settings are chosen without the unseen ones."""
 
-import pickle
 import random
 import re
 
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from mmzeg.utils.preflight import datasets_of
+from mmzeg.utils.preflight import datasets_of, read_checkpoint
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -52,10 +51,8 @@ def trained_classes(cfg: Config, checkpoint: str) -> list[str]:
         FileNotFoundError: No such checkpoint.
         ValueError: It is cut off.
     """
-    try:
-        found = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu', logger='silent')
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'{checkpoint}: cut off, or not a checkpoint') from error
+    fetched = '://' in checkpoint
+    found = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent') if fetched else read_checkpoint(checkpoint)
     meta = found.get('meta', {}).get('dataset_meta') or {}
     classifier = cfg.model.decode_head.classifier
     train = classifier.get('train_vocabulary') or Vocabulary.build(classifier.vocabulary).training()

@@ -20,6 +20,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from mmengine.utils import track_iter_progress
+from mmseg.registry import MODELS
 from prettytable import PrettyTable
 from torch.utils.data import Dataset, Subset
 
@@ -27,6 +28,7 @@ from mmzeg.clip.text_cache import file_version
 from mmzeg.evaluation import Setting, Sweep
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
 
@@ -97,11 +99,26 @@ def best(rows: list[dict], mode: str) -> dict | None:
     return max(rows, key=lambda row: row['hIoU'], default=None)
 
 
+def require_loader(cfg: Config, data: str) -> None:
+    """ValueError where a config has no ``val`` or ``test`` data loader."""
+    if not cfg.get(f'{data}_dataloader'):
+        raise ValueError(f'{cfg.filename}: no {data}_dataloader: give it one, or take the other of val and test')
+
+
+def require_scorer(cfg: Config) -> None:
+    """ValueError where a config's model has no segments, or does not ask CLIP about them."""
+    if cfg.model.type != 'mmzeg.ZegFormer':
+        raise ValueError(f'{cfg.filename}: {cfg.model.type} has no segments: give a config of mmzeg.ZegFormer')
+    if cfg.model.get('scorer') is None:
+        raise ValueError(f'{cfg.filename}: the model has no scorer to ask CLIP: give it one')
+
+
 def load(cfg: Config, checkpoint: str, data: str) -> tuple[Runner, object]:
     """A runner whose model has the checkpoint's weights, in eval mode, and the data loader."""
     # Not the training's own folder, whose config MMEngine would replace with this one.
     cfg.work_dir = 'work_dirs/sweep'
     cfg.load_from, cfg.log_level = checkpoint, 'WARNING'
+    require_loader(cfg, data)
     check_config(cfg, (f'{data}_dataloader',))
     runner = Runner.from_cfg(cfg)
     runner.load_or_resume()
@@ -111,6 +128,12 @@ def load(cfg: Config, checkpoint: str, data: str) -> tuple[Runner, object]:
     unseen = meta.get('unseen_classes', ())
     runner.model.vocabulary.check_matches(meta['classes'], f'the dataset of {data}_dataloader', unseen=unseen)
     return runner, loader
+
+
+def other_scorer(field: dict, change: dict) -> object:
+    """Another scorer with the CLIP and the prompts of a config's."""
+    kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
+    return MODELS.build(dict(kept, **change))
 
 
 def ignore_index(cfg: Config, data: str) -> int:
@@ -194,10 +217,8 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    if not cfg.get(f'{args.data}_dataloader'):
-        raise ValueError(f'{args.config}: no {args.data}_dataloader: give it one, or take the other of val and test')
+    cfg = read_config(args.config, args.cfg_options)
+    require_loader(cfg, args.data)
     out = args.out or Path('work_dirs/sweep', Path(args.config).stem)
     out.mkdir(parents=True, exist_ok=True)
     settings = settings_of(args.modes or modes_of(cfg), args.lam, args.gamma)

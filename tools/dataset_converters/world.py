@@ -42,9 +42,10 @@ def main() -> None:
         dict(fields, seen=SEEN, unseen=UNSEEN, label_value={name: index for index, name in enumerate(CLASSES)}),
         indent=1,
     )
-    if split_file.exists() and split_file.read_text() != content:
+    if not split_file.exists():
+        write_whole(split_file, lambda partial: partial.write_text(content))
+    elif split_file.read_text() != content:
         raise ValueError(f'{split_file}: another world is in this folder; write to a new one, or remove it')
-    split_file.write_text(content)
     for split in ('train', 'val', 'test'):
         count = getattr(args, split)
         if not count:

@@ -39,7 +39,8 @@ def main() -> None:
     # The first name again: were it embedded otherwise, so would be the new ones.
     found = name_embeddings(model, [str(known['names'][0]), *names])
     for key in known.keys() - {'names'}:
-        if found[key].shape[1:] != known[key].shape[1:] or not np.allclose(found[key][0], known[key][0], atol=1e-4):
+        same = key in found and found[key].shape[1:] == known[key].shape[1:]
+        if not same or not np.allclose(found[key][0], known[key][0], atol=1e-4):
             raise ValueError(
                 f'{args.config} gives {known["names"][0]!r} another embedding than {path} has: name the config that '
                 'was exported, with its prompts and its CLIP'

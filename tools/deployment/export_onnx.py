@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dynamic_shapes import OPSET, dynamic_shapes
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from mmzeg.clip.shortcuts import encode_image
 from mmzeg.models import OpinionFusion, ZegFormer
 from mmzeg.models.scorers import CLIPCropScorer
 from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.vocabulary import Vocabulary
 
@@ -48,9 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 def load(config: str, weights: str | None, cfg_options: dict | None) -> ZeroShotInferencer:
     """The model on the CPU, with its config."""
-    cfg = Config.fromfile(config)
-    cfg.merge_from_dict(cfg_options or {})
-    return ZeroShotInferencer(cfg, weights, device='cpu')
+    return ZeroShotInferencer(read_config(config, cfg_options), weights, device='cpu')
 
 
 def check_model(model: ZegFormer) -> None:

@@ -22,6 +22,7 @@ from prettytable import PrettyTable
 from quickstart import KEEP_MEMORY
 
 from mmzeg.datasets.world import SEEN
+from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
@@ -99,6 +100,8 @@ class Experiments:
         checkpoint = folder / f'iter_{self.iters}.pth'
         if not checkpoint.exists():
             config = folder / 'config.py'
+            if config.exists() and Config.fromfile(config).train_cfg.max_iters != self.iters:
+                raise ValueError(f'{folder}: trained for another number of iterations: give another --work-dir')
             folder.mkdir(parents=True, exist_ok=True)
             self._config(variant, seed).dump(config)
             self._run('tools/train.py', config, '--work-dir', folder, '--resume', log=folder / 'train.log')
@@ -139,10 +142,14 @@ class Experiments:
 
     def _result(self, tool: str, variant: Variant, seed: int | None, out: str, result: str, *options: str) -> dict:
         """What a tool told to write to ``out`` has written to the JSON file ``result``."""
-        folder = self._folder(variant, seed)
-        if not (folder / result).exists():
+        folder, stem = self._folder(variant, seed), out.removesuffix('.json')
+        # What was asked for when it was written; by other options it is made anew.
+        kept, asked = folder / f'{stem}.asked', json.dumps([self.iters, *options])
+        if not ((folder / result).exists() and kept.exists() and kept.read_text() == asked):
+            kept.unlink(missing_ok=True)
             arguments = (folder / 'config.py', self.train(variant, seed), '--out', folder / out, *options)
-            self._run(f'tools/analysis_tools/{tool}', *arguments, log=folder / f'{out.removesuffix(".json")}.log')
+            self._run(f'tools/analysis_tools/{tool}', *arguments, log=folder / f'{stem}.log')
+            write_whole(kept, lambda partial: partial.write_text(asked))
         return json.loads((folder / result).read_text())
 
     def _run(self, tool: str, *arguments: object, log: Path) -> None:

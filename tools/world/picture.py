@@ -11,15 +11,17 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import patheffects
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from scipy import ndimage
 
 from mmzeg.models import OpinionFusion
 from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import load  # noqa: E402
+from sweep import load, require_scorer  # noqa: E402
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
@@ -87,8 +89,10 @@ def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> N
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    if args.out.suffix not in ('.png', '.jpg', '.pdf', '.svg'):
+        raise ValueError(f'{args.out}: end its name with .png, .jpg, .pdf or .svg')
+    cfg = read_config(args.config, args.cfg_options)
+    require_scorer(cfg)
     cfg.model.fusion.mode = 'full'
     runner, loader = load(cfg, args.checkpoint, 'test')
     meta = loader.dataset.metainfo
@@ -114,7 +118,7 @@ def main() -> None:
                 draw_labels(axis, row['photo'], row[name], meta)
     figure.supxlabel('yellow with a star: a class that had no label in training', fontsize=10)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=110)
+    write_whole(args.out, lambda partial: figure.savefig(partial, format=args.out.suffix[1:], dpi=110))
 
 
 if __name__ == '__main__':

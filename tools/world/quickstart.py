@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmengine.config import Config
 from prettytable import PrettyTable
 
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def main() -> None:
     args = parse_args()
     os.chdir(ROOT)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     seen, unseen = len(cfg.seen_classes), len(cfg.unseen_classes)
     print(f'1/3 training on {seen} seen classes ({unseen} are never labelled), about 10 minutes on two cores')
     start = time.time()

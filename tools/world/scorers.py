@@ -16,11 +16,14 @@ from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
 from mmzeg.evaluation.zero_shot_miou import count, summarize
+from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import SCORES, load, write  # noqa: E402
+from sweep import SCORES, load, other_scorer, require_scorer, write  # noqa: E402
 
+PLOTS = ('.png', '.pdf', '.svg')
 DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
 # What is changed of the config's scorer, or what stands in its place.
 WAYS = {
@@ -55,8 +58,7 @@ def parse_args() -> argparse.Namespace:
 def scorer_of(field: ConfigDict, change: dict) -> object:
     """The config's scorer with a change, or another one with its CLIP and prompts."""
     if 'type' in change:
-        kept = {name: field[name] for name in ('clip', 'prompts') if name in field}
-        return MODELS.build(dict(kept, **change))
+        return other_scorer(field, change)
     changed = Config(dict(scorer=field.to_dict()))
     changed.merge_from_dict(dict(scorer=change))
     return MODELS.build(changed.scorer)
@@ -120,14 +122,16 @@ def draw(rows: list[dict], path: Path) -> None:
     axes.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=120))
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    if args.plot and args.plot.suffix not in PLOTS:
+        raise ValueError(f'--plot {args.plot}: end its name with {", ".join(PLOTS)}')
+    cfg = read_config(args.config, args.cfg_options)
+    require_scorer(cfg)
     rows = measure(cfg, args.checkpoint, args.data)
     table = PrettyTable(['way', *SCORES, 'ms a picture', 'segments asked', '% of pixels as exact'], align='r')
     for row in rows:
@@ -135,11 +139,11 @@ def main() -> None:
         table.add_row(
             [row['way'], *scores, f'{1000 * row["seconds"]:.0f}', f'{row["asked"]:.1f}', f'{row["same"]:.2f}']
         )
+    print(f'\n{table}')
     if args.out:
         write(args.out, rows)
     if args.plot:
         draw(rows, args.plot)
-    print(f'\n{table}')
 
 
 if __name__ == '__main__':

@@ -158,19 +158,25 @@ def train(network: Namer, named: Iterator[tuple[Tensor, Tensor]], iters: int, lr
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    # Before half an hour of training.
+    if args.out.is_dir():
+        raise IsADirectoryError(f'{args.out}: a folder: name the file to write')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network, statistics = build()
     if args.start:
-        network.backbone.load_state_dict(read_state(args.start))
+        try:
+            network.backbone.load_state_dict(read_state(args.start))
+        except RuntimeError as error:
+            raise ValueError(f'--start {args.start}: not weights of this backbone: give a file of this tool') from error
     else:
         train(network, pictures_of(args, network, statistics), args.iters, args.lr)
     train(network, scenes_of(args, network, statistics), args.scene_iters, args.scene_lr)
-    report(network, statistics, args.held_out)
     state = network.backbone.state_dict()
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(args.out, lambda partial: torch.save(state, partial))
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MB')
+    report(network, statistics, args.held_out)
 
 
 if __name__ == '__main__':

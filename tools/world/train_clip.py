@@ -139,15 +139,14 @@ def report(network: nn.Module, scenes: int) -> None:
 
 
 def save(network: nn.Module, folder: Path) -> None:
-    """Write weights in half precision and open_clip's config of them; a whole file or none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS)
-    (folder / 'open_clip_config.json').write_text(json.dumps(config, indent=1) + '\n')
+    """Write weights in half precision and open_clip's config of them; whole files or none."""
     state = {
         name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
     path = folder / 'open_clip_model.safetensors'
     write_whole(path, lambda partial: save_file(state, partial))
+    config = json.dumps(dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS), indent=1) + '\n'
+    write_whole(folder / 'open_clip_config.json', lambda partial: partial.write_text(config))
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
 
 
@@ -155,6 +154,8 @@ def save(network: nn.Module, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     captions = Captions(read_captions(args.captions))
+    # Before half an hour of training.
+    args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = open_clip.CLIP(**CONFIG)
     spread_names(network, captions)

@@ -1,0 +1,44 @@
+"""Configs by their files, or by their names in ``configs``."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def read_config(name: str | Path, options: dict | None = None) -> Config:
+    """A config, changed as ``--cfg-options`` says.
+
+    Args:
+        name (str | Path): A file, or the name of one in ``configs``.
+        options (dict, optional): ``a.b`` -> value.
+
+    Raises:
+        FileNotFoundError: No such file or name.
+        ValueError: The config does not run, or an option fits nowhere in it.
+    """
+    path = next((found for found in (Path(name), CONFIGS / f'{name}.py') if found.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f'{name}: no such config file, nor a name of one in configs')
+    try:
+        cfg = Config.fromfile(path)
+    # A config is a program: anything may be raised.
+    except Exception as error:
+        reason = f'{type(error).__name__}: {error}'
+        raise ValueError(f'{path}: it, or a config that it is based on, cannot be read: {reason}') from error
+    try:
+        cfg.merge_from_dict(options or {})
+    except (AttributeError, LookupError, TypeError) as error:
+        # MMEngine does not say which; where each fits alone, one goes into what another replaced.
+        wrong = [key for key, value in options.items() if not _fits(cfg, key, value)] or options
+        raise ValueError(f'--cfg-options {" ".join(wrong)}: no such place in {path}: correct the name') from error
+    return cfg
+
+
+def _fits(cfg: Config, key: str, value: object) -> bool:
+    try:
+        cfg.copy().merge_from_dict({key: value})
+    except (AttributeError, LookupError, TypeError):
+        return False
+    return True

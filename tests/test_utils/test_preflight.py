@@ -1,0 +1,42 @@
+"""What is known to be wrong before any long work starts."""
+
+import zipfile
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmzeg.utils.preflight import check_config, check_device, read_checkpoint
+
+
+@pytest.fixture(params=['cut off', 'empty', 'text', 'zip', 'list'])
+def damaged(request, tmp_path):
+    path = tmp_path / 'damaged.pth'
+    torch.save(['no', 'weights'] if request.param == 'list' else dict(state_dict={}), path)
+    if request.param == 'zip':
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('readme.txt', 'no weights')
+    elif request.param != 'list':
+        path.write_bytes({'cut off': path.read_bytes()[:-300], 'empty': b'', 'text': b'no weights'}[request.param])
+    return path
+
+
+def test_a_damaged_checkpoint_is_named_before_anything_is_built(damaged):
+    with pytest.raises(ValueError, match='damaged.pth: cut off, or not a checkpoint: copy it again$'):
+        check_config(Config(dict(load_from=str(damaged))), ())
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_whole_checkpoint_is_read(tmp_path, zipped):
+    path = tmp_path / 'whole.pth'
+    torch.save(dict(state_dict=dict(weight=torch.ones(3))), path, _use_new_zipfile_serialization=zipped)
+    assert torch.equal(read_checkpoint(path)['state_dict']['weight'], torch.ones(3))
+    with pytest.raises(FileNotFoundError, match='gone.pth: no such checkpoint'):
+        read_checkpoint(tmp_path / 'gone.pth')
+
+
+@pytest.mark.parametrize('device', ['cpux', 'xpu', 'cuda:99'])
+def test_a_device_that_is_not_there(device):
+    check_device('cpu')
+    with pytest.raises(ValueError, match=f"device '{device}': .*; use device='cpu'$"):
+        check_device(device)
