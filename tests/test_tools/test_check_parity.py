@@ -22,6 +22,7 @@ def test_golden_case(case):
     result = run(GOLDEN / case)
     assert result.returncode == 0, result.stdout + result.stderr
     assert ' NO ' not in result.stdout
+    assert f'`{result.stdout.splitlines()[-1]}`' in (ROOT / 'docs/en/reproducing.md').read_text()
 
 
 def test_a_changed_value_and_an_unknown_one_fail(tmp_path):
