@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from mmengine.logging import print_log
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mmzeg.utils.atomic import write_whole
 
 _warned: set[Path] = set()
 _digests: dict[tuple, str] = {}
@@ -75,11 +76,10 @@ class TextCache:
 
     def _write(self, path: Path, embeddings: Tensor) -> None:
         # A temporary file takes the name last, so readers see all of it and two writers cannot mix.
-        temporary = self.folder / f'.{path.stem}.{uuid.uuid4().hex}.tmp'
+        metadata = {'sha256': _checksum(embeddings)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({'embeddings': embeddings}, temporary, metadata={'sha256': _checksum(embeddings)})
-            os.replace(temporary, path)
+            write_whole(path, lambda partial: save_file({'embeddings': embeddings}, partial, metadata=metadata))
         except (OSError, SafetensorError) as error:
             if self.folder not in _warned:
                 _warned.add(self.folder)
@@ -90,10 +90,6 @@ class TextCache:
                     'current',
                     logging.WARNING,
                 )
-        finally:
-            # The folder itself may be what is not there, or a file.
-            if os.path.exists(temporary):
-                os.remove(temporary)
 
 
 def _checksum(embeddings: Tensor) -> str:

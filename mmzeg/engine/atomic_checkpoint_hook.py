@@ -1,6 +1,5 @@
 """Checkpoints that survive kill -9 at any moment."""
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmzeg.registry import HOOKS
+from mmzeg.utils.atomic import replace, write_whole
 
 
 class _LateRemovals:
@@ -50,7 +50,8 @@ class AtomicCheckpointHook(CheckpointHook):
         if named and named.is_file():
             whole.append(named)
         if whole:
-            _write_whole(pointer, str(max(whole, key=lambda path: path.stat().st_mtime)))
+            newest = max(whole, key=lambda path: path.stat().st_mtime)
+            write_whole(pointer, lambda partial: partial.write_text(str(newest)))
 
     def before_train(self, runner: Runner) -> None:
         """Set up as mmengine does, and drop what a killed run had half written."""
@@ -80,7 +81,7 @@ class AtomicCheckpointHook(CheckpointHook):
             save(out_dir, f'{filename}.tmp', *args, **kwargs)
             if is_main_process():
                 target = Path(out_dir, filename)
-                _replace(target.with_name(f'{filename}.tmp'), target)
+                replace(target.with_name(f'{filename}.tmp'), target)
                 late.paths = [path for path in late.paths if Path(path) != target]
 
         runner.save_checkpoint = save_whole
@@ -91,15 +92,3 @@ class AtomicCheckpointHook(CheckpointHook):
         finally:
             del runner.save_checkpoint
             self.file_backend = backend
-
-
-def _replace(source: Path, target: Path) -> None:
-    with source.open('rb') as file:
-        os.fsync(file.fileno())
-    os.replace(source, target)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f'{path.name}.tmp')
-    temporary.write_text(text)
-    _replace(temporary, path)

@@ -65,4 +65,4 @@ def _fill(rank, folder, barrier):
 def test_two_processes_fill_it_at_once(tmp_path):
     barrier = mp.get_context('spawn').Barrier(2)
     mp.spawn(_fill, (tmp_path, barrier), nprocs=2)
-    assert not list(tmp_path.glob('*.tmp'))
+    assert not list(tmp_path.glob('*.part'))
