@@ -12,7 +12,7 @@ from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models.fusion import MODES, OpinionFusion
 from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
-from mmzeg.models.segmentors.zegformer import assemble, to_original
+from mmzeg.models.semantic_map import assemble, to_original
 from mmzeg.utils.atomic import write_whole
 
 

@@ -18,7 +18,7 @@ from mmzeg.datasets.transforms import ResizeShortestEdge
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import MODES, OpinionFusion
 from mmzeg.models.scorers import sub_images
-from mmzeg.models.segmentors.zegformer import to_original
+from mmzeg.models.semantic_map import to_original
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools/deployment'))

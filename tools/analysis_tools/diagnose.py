@@ -17,7 +17,7 @@ from torch import Tensor
 from mmzeg.evaluation.zero_shot_miou import count, summarize
 from mmzeg.models import ZegFormer
 from mmzeg.models.geometry import valid_size
-from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.models.semantic_map import assemble
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 

@@ -15,7 +15,7 @@ from mmengine.config import DictAction
 from scipy import ndimage
 
 from mmzeg.models import OpinionFusion
-from mmzeg.models.segmentors.zegformer import assemble
+from mmzeg.models.semantic_map import assemble
 from mmzeg.utils.atomic import write_whole
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmzeg.models.heads.masked_decoder import MaskedDecoder
 from mmzeg.models.heads.text_head import TextHead
+from mmzeg.models.semantic_map import assemble
 from mmzeg.registry import MODELS, TASK_UTILS
 
 
@@ -163,9 +164,8 @@ class ZegFormerHead(TextHead):
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""
         class_logits, mask_logits = self(x, last_alone=True)
-        size = tuple(4 * side for side in x[0].shape[-2:])
-        masks = F.interpolate(mask_logits[-1], size=size, mode='bilinear', align_corners=False).sigmoid()
-        return torch.einsum('bqc,bqhw->bchw', class_logits[-1].softmax(-1)[..., :-1], masks)
+        size = [4 * side for side in x[0].shape[-2:]]
+        return assemble(class_logits[-1].softmax(-1)[..., :-1], mask_logits[-1], size)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
         """Losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``dN.`` for layer N's.

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import PixelData
 from torch import Tensor
 
@@ -12,6 +11,7 @@ from mmzeg.models.label_tiles import label_map
 from mmzeg.models.scorers.duplicates import merge_duplicates
 from mmzeg.models.scorers.pruning import GuaranteedPruning, Picture
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
+from mmzeg.models.semantic_map import assemble
 from mmzeg.registry import MODELS
 
 
@@ -164,18 +164,3 @@ class ZegFormer(ZeroShotSegmentor):
 def single_precision(inputs: Tensor) -> torch.autocast:
     """Autocast switched off: in half precision scores, sums and ties would be others."""
     return torch.autocast(inputs.device.type, enabled=False)
-
-
-def assemble(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Semantic map (B, C, H, W) at ``size``, not calibrated, of scores (B, Q, C) and mask logits (B, Q, h, w)."""
-    masks = F.interpolate(mask_logits, size=tuple(size), mode='bilinear', align_corners=False)
-    return torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
-
-
-def to_original(maps: Tensor, meta: dict) -> Tensor:
-    """Maps (C, H, W) of a padded input without the padding and at the picture's own size, as mmseg does it."""
-    height, width = valid_size(meta, maps)
-    maps = maps[:, :height, :width]
-    if maps.shape[-2:] == tuple(meta['ori_shape'][:2]):
-        return maps
-    return F.interpolate(maps[None], size=meta['ori_shape'][:2], mode='bilinear', align_corners=False)[0]
