@@ -16,7 +16,7 @@ TILE = 1 << 20
 def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor) -> Tensor:
     """Class indices (H, W) of one picture, as the argmax of its whole semantic map would be.
 
-    Memory is bounded by ``TILE``; time is linear in classes.
+    Memory is bounded by ``TILE``, but for a copy of the mask logits; time is linear in classes.
 
     Args:
         scores (Tensor): (Q, C).

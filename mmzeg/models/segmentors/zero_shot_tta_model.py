@@ -1,6 +1,5 @@
 """Test-time augmentation of segmentors whose maps hold scores."""
 
-import torch
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
 
@@ -18,7 +17,7 @@ class ZeroShotTTAModel(BaseTTAModel):
         """One sample of each picture's: ``seg_logits`` (C, H, W) are the mean of theirs, labels its argmax."""
         merged = []
         for samples in data_samples_list:
-            mean = torch.stack([sample.seg_logits.data for sample in samples]).mean(0)
+            mean = sum(sample.seg_logits.data for sample in samples) / len(samples)
             labels = PixelData(data=mean.argmax(0, keepdim=True))
             samples[0].set_data(dict(seg_logits=PixelData(data=mean), pred_sem_seg=labels))
             merged.append(samples[0])
