@@ -60,7 +60,7 @@ model = dict(
         ),
         loss_cls=dict(loss_weight=2.0),
         loss_dice=dict(loss_weight=5.0),
-        ignore_unlabelled=True,
+        ignore_unlabelled_in_masks=True,
         masked_attention=True,
     ),
     scorer=dict(clip=clip, style=['cropmask', 'crop'], grow=1),

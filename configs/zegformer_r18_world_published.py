@@ -12,7 +12,7 @@ model = dict(
         ),
         loss_cls=dict(loss_weight=1.0),
         loss_dice=dict(loss_weight=1.0),
-        ignore_unlabelled=False,
+        ignore_unlabelled_in_masks=False,
     ),
     fusion=dict(lam=1.0, gamma=0.0),
 )

@@ -40,11 +40,11 @@ class Vocabulary:
         if isinstance(classes, (str, Path)):
             origin = f'{classes}: '
             classes, unseen = _read(Path(classes), unseen)
-        self.names = check_names(classes, f'{origin}classes')
+        self.names = check_class_names(classes, f'{origin}classes')
         if not self.names:
             raise ValueError(f'{origin}the vocabulary is empty: list at least one class name')
         self._index = {name: index for index, name in enumerate(self.names)}
-        self._unseen = frozenset(check_names(() if unseen is None else unseen, f'{origin}unseen'))
+        self._unseen = frozenset(check_class_names(() if unseen is None else unseen, f'{origin}unseen'))
         strangers = sorted(self._unseen - self._index.keys())
         if strangers:
             raise ValueError(
@@ -123,7 +123,7 @@ class Vocabulary:
         return self.names, self.unseen, self.prompts
 
 
-def check_names(names: Sequence[str], label: str) -> tuple[str, ...]:
+def check_class_names(names: Sequence[str], label: str) -> tuple[str, ...]:
     """The names as a tuple; ValueError, with the class and ``label``, where they are no list of different names."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(f'{label} must be a list of class names, got {names!r}')
@@ -156,7 +156,7 @@ def _read(path: Path, unseen: Sequence[str] | None) -> tuple[list[str], Sequence
     if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in ('seen', 'unseen')):
         raise ValueError(f'{path}: a JSON of classes needs the lists "seen" and "unseen"')
     for part in ('seen', 'unseen'):
-        check_names(split[part], f'{path}: {part}')
+        check_class_names(split[part], f'{path}: {part}')
     both = sorted(set(split['seen']) & set(split['unseen']))
     if both:
         raise ValueError(f'{path}: class {both[0]!r} is both seen and unseen: remove it from one')

@@ -21,11 +21,11 @@ from pycocotools import mask as coco_mask
 from rich.progress import Progress
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.class_names import classes_of, split_names
+from mmzeg.class_names import parse_classes_option, parse_class_names
 from mmzeg.apis.drawing import encoded, indexed_png, overlay
-from mmzeg.apis.pictures import SUFFIXES, expand
+from mmzeg.apis.image_reading import SUFFIXES, expand
 from mmzeg.apis.video import VideoWriter, copy_sound, is_video, video_info
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -42,7 +42,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "line; or a .json file with the lists seen and unseen. Defaults to the config's",
     )
     parser.add_argument(
-        '--seen', type=split_names, help='classes scored as seen; by default those of training, by name'
+        '--seen', type=parse_class_names, help='classes scored as seen; by default those of training, by name'
     )
     parser.add_argument('--save-masks', action='store_true', help='also write label maps, PNG of class indices')
     parser.add_argument('--segments', action='store_true', help='also write the segments, JSON with COCO RLE masks')
@@ -127,7 +127,7 @@ def save(path: Path, content: bytes | dict) -> None:
         content = json.dumps(content).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write_whole(path, lambda partial: partial.write_bytes(content))
+        atomic_write(path, lambda partial: partial.write_bytes(content))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -187,7 +187,7 @@ def drawn(found: dict, steady: bool = False) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> list[str]:
     """Segment all inputs; returns the errors of those that could not be."""
-    asked = classes_of(args.classes, args.seen)
+    asked = parse_classes_option(args.classes, args.seen)
     asked |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = sources_of(args.inputs, args.out)
     make_folder(args.out)

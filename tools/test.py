@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmzeg.evaluation.report import make_report
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
@@ -69,7 +69,7 @@ def main() -> None:
     if runner.rank == 0:
         report = make_report(asked, runner.model, metrics, runner.test_evaluator.metrics)
         path = Path(runner.work_dir, 'report.json')
-        write_whole(path, lambda partial: partial.write_text(json.dumps(report, indent=1)))
+        atomic_write(path, lambda partial: partial.write_text(json.dumps(report, indent=1)))
         runner.logger.info(f'{path}: these figures, and all that decides them')
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.pictures import SUFFIXES
+from mmzeg.apis.image_reading import SUFFIXES
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
 
@@ -63,7 +63,7 @@ def main() -> None:
         # Read by Gradio as it is imported. Uploads go where they vanish with the server, also if they are young.
         os.environ.update(GRADIO_ANALYTICS_ENABLED='False', GRADIO_TEMP_DIR=f'{folder}/cache')
         try:
-            from mmzeg.apis.page import build_page, serve
+            from mmzeg.apis.demo_page import build_page, serve
         except ModuleNotFoundError as error:
             raise ValueError(f'{error.name} is not installed: pip install "gradio>=6.31,<7"') from error
         drawn = Path(folder, 'examples')

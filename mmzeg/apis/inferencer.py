@@ -20,15 +20,15 @@ from rich.progress import track
 from torch import Tensor
 
 from mmzeg.apis.drawing import overlay
-from mmzeg.apis.opinions import Look, Opinions
-from mmzeg.apis.pictures import expand, read_all, read_picture
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.geometry import Geometry
+from mmzeg.apis.segment_predictions import EncodedImage, SegmentPredictions
+from mmzeg.apis.image_reading import expand, read_images, read_image
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, read_checkpoint
-from mmzeg.vocabulary import Vocabulary, check_names
+from mmzeg.vocabulary import Vocabulary, check_class_names
 
 # What a pipeline of a dataset has and a picture alone has not.
 LOADERS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
@@ -95,7 +95,7 @@ class ZeroShotInferencer(BaseInferencer):
                 config's.
             seen (Sequence[str], optional): Those of ``classes`` that are scored and calibrated as seen. Defaults to
                 those that the model was trained on, by name.
-            mode, lam, gamma (optional): As in ``mmzeg.OpinionFusion``. Default to the config's.
+            mode, lam, gamma (optional): As in ``mmzeg.ScoreFusion``. Default to the config's.
             scorer (dict, optional): Another way to ask CLIP, such as ``dict(type='mmzeg.CLIPMaskScorer')``; its CLIP
                 and prompts default to those of the config's scorer.
             batch_size (int): Pictures of one size that go through the network together.
@@ -106,7 +106,7 @@ class ZeroShotInferencer(BaseInferencer):
         Returns:
             dict: ``predictions``, for every picture a dict or, where it could not be read, None: ``label_map`` (H, W)
             int64, indices of ``classes``; ``classes``; ``unseen``, those scored as unseen; ``segments``, see
-            ``Opinions.read``; ``scores`` (C, H, W), calibrated, if asked for. ``errors``: for every picture without
+            ``SegmentPredictions.read``; ``scores`` (C, H, W), calibrated, if asked for. ``errors``: for every picture without
             a prediction its place, ``input`` and ``error``. ``visualization``, if asked for: pictures (H, W', 3) uint8
             RGB, None where there is no prediction.
 
@@ -159,9 +159,9 @@ class ZeroShotInferencer(BaseInferencer):
         )
         if fusion.needs_scorer and scorer is None:
             raise ValueError(f"mode {fusion.mode!r} needs CLIP's opinion, and the config has no scorer: use mode='seg'")
-        return self._stream(read_all(expand(inputs)), batch_size, (vocabulary, fusion, scorer), scores, masks)
+        return self._stream(read_images(expand(inputs)), batch_size, (vocabulary, fusion, scorer), scores, masks)
 
-    def look(self, picture: object) -> Look:
+    def look(self, picture: object) -> EncodedImage:
         """What network and CLIP see in one picture, before it is named: the long part of a call.
 
         Args:
@@ -170,14 +170,14 @@ class ZeroShotInferencer(BaseInferencer):
         Raises:
             FileNotFoundError, ValueError: The picture cannot be read, or is too large.
         """
-        data = self._data(read_picture(picture))
+        data = self._data(read_image(picture))
         with self._lock, torch.no_grad():
             inputs, metas = self._batch([data])
-            embeddings, mask_logits, views = self.model.unnamed(inputs, metas)
+            embeddings, mask_logits, views = self.model.encode_segments(inputs, metas)
         views, image = None if views is None else views[0], self.model.denormalize(inputs)[0]
-        return Look(embeddings[0], mask_logits[0], views, Geometry.of(inputs, metas[0]), image)
+        return EncodedImage(embeddings[0], mask_logits[0], views, ImageSizes.of(inputs, metas[0]), image)
 
-    def name(self, look: Look, classes: Sequence[str] | None = None, seen: Sequence[str] | None = None) -> Opinions:
+    def name(self, look: EncodedImage, classes: Sequence[str] | None = None, seen: Sequence[str] | None = None) -> SegmentPredictions:
         """What is said of a look's segments if they may have these names; see ``__call__``. Nothing is looked at anew.
 
         With pruning in the config the opinions are still of all segments.
@@ -190,8 +190,8 @@ class ZeroShotInferencer(BaseInferencer):
                 class_logits = classifier(look.embeddings, classifier.text_embeddings(training=False))
             finally:
                 classifier.set_vocabulary(self._own[0])
-            image_logits = None if look.views is None else self.model.scorer.name(look.views, vocabulary)
-        return Opinions(class_logits, look.mask_logits, image_logits, vocabulary, look.geometry)
+            clip_logits = None if look.views is None else self.model.scorer.classify(look.views, vocabulary)
+        return SegmentPredictions(class_logits, look.mask_logits, clip_logits, vocabulary, look.geometry)
 
     def preprocess(self, pictures: list[np.ndarray]) -> Iterator[tuple[list[int], list[dict] | str]]:
         """Pictures of one size, with their places in the list; or one place, and why its picture cannot be taken."""
@@ -211,12 +211,12 @@ class ZeroShotInferencer(BaseInferencer):
     def forward(self, data: list[dict], scores: bool = False, masks: bool = False) -> list[dict]:
         """Predictions of pictures of one size; see ``stream``."""
         inputs, metas = self._batch(data)
-        class_logits, mask_logits, image_logits = self.model.opinions(inputs, metas)
+        class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
         vocabulary, fusion, found = self.model.vocabulary, self.model.fusion, []
         for index, meta in enumerate(metas):
-            asked = None if image_logits is None else image_logits[index]
-            geometry = Geometry.of(inputs, meta)
-            opinions = Opinions(class_logits[index], mask_logits[index], asked, vocabulary, geometry)
+            asked = None if clip_logits is None else clip_logits[index]
+            geometry = ImageSizes.of(inputs, meta)
+            opinions = SegmentPredictions(class_logits[index], mask_logits[index], asked, vocabulary, geometry)
             label_map, segments = opinions.read(fusion, masks)
             prediction = dict(label_map=label_map.cpu().numpy(), segments=segments)
             prediction |= dict(classes=list(vocabulary.names), unseen=list(vocabulary.unseen))
@@ -253,7 +253,7 @@ class ZeroShotInferencer(BaseInferencer):
             yield from found
 
     @contextmanager
-    def _asked(self, vocabulary: Vocabulary, fusion: OpinionFusion, scorer: object) -> Iterator[None]:
+    def _asked(self, vocabulary: Vocabulary, fusion: ScoreFusion, scorer: object) -> Iterator[None]:
         """The model names other classes, decides or asks otherwise, and is as it was afterwards."""
         try:
             self.model.set_vocabulary(vocabulary)
@@ -297,16 +297,16 @@ class ZeroShotInferencer(BaseInferencer):
         if isinstance(classes, str):
             raise ValueError(f'classes is one string, {classes[:40]!r}: give a list of names')
         names = self._own[0].names if classes is None else Vocabulary(classes).names
-        known = set(self.trained.names if seen is None else check_names(seen, 'seen'))
+        known = set(self.trained.names if seen is None else check_class_names(seen, 'seen'))
         strangers = () if seen is None else known - set(names)
         if strangers:
             raise ValueError(f'{min(strangers)!r} is listed in seen but not among the classes: add it there')
         return Vocabulary(names, unseen=[name for name in names if name not in known])
 
-    def fusion(self, mode: str | None = None, lam: float | None = None, gamma: float | None = None) -> OpinionFusion:
-        """The config's own fusion, changed in what is given; ValueError as in ``mmzeg.OpinionFusion``."""
+    def fusion(self, mode: str | None = None, lam: float | None = None, gamma: float | None = None) -> ScoreFusion:
+        """The config's own fusion, changed in what is given; ValueError as in ``mmzeg.ScoreFusion``."""
         own, given = self._own[1], dict(mode=mode, lam=lam, gamma=gamma)
-        return OpinionFusion(**{name: getattr(own, name) if value is None else value for name, value in given.items()})
+        return ScoreFusion(**{name: getattr(own, name) if value is None else value for name, value in given.items()})
 
     def _scorer(self, scorer: dict | None) -> object:
         own = self._own[2]

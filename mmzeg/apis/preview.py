@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmzeg.apis.opinions import Opinions
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.label_tiles import mask_rows
+from mmzeg.apis.segment_predictions import SegmentPredictions
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.label_map import mask_rows
 
 # Side, in pixels, of the squares for each of which it is found out which classes can win in it at all.
 SIDE = 24
@@ -20,11 +20,11 @@ class Preview:
     """Label maps of one picture for many settings, each as the argmax of the whole map at this size.
 
     Args:
-        opinions (Opinions): Of the picture.
+        opinions (SegmentPredictions): Of the picture.
         size (Sequence[int]): Height and width (h, w) to draw at. Masks take 4 x Q bytes a pixel.
     """
 
-    def __init__(self, opinions: Opinions, size: Sequence[int]) -> None:
+    def __init__(self, opinions: SegmentPredictions, size: Sequence[int]) -> None:
         self.opinions, self.size = opinions, tuple(size)
         geometry = replace(opinions.geometry, original=self.size)
         masks = torch.cat(list(mask_rows(opinions.mask_logits, geometry, len(opinions.vocabulary))), 1)
@@ -38,7 +38,7 @@ class Preview:
     @torch.no_grad()
     def label_map(self, mode: str, lam: float, gamma: float) -> np.ndarray:
         """(h, w) int64 class indices; of another gamma alone at once, as what was found of mode and lambda is kept."""
-        fusion = OpinionFusion(mode, lam, gamma)
+        fusion = ScoreFusion(mode, lam, gamma)
         key = (mode, lam if mode in ('full', 'unseen') else 0.0)
         if key not in self._kept:
             for stale in [kept for kept in self._kept if kept[0] == mode]:
@@ -48,7 +48,7 @@ class Preview:
         (seen_score, seen_label), (unseen_score, unseen_label) = self._kept[key]
         return self._joined(torch.where(unseen_score > seen_score - gamma, unseen_label, seen_label))
 
-    def segment(self, fusion: OpinionFusion, label: int, query: int) -> np.ndarray:
+    def segment(self, fusion: ScoreFusion, label: int, query: int) -> np.ndarray:
         """(h, w) bool: pixels of a class to which a query gives most."""
         labels = self.label_map(fusion.mode, fusion.lam, fusion.gamma)
         voices = self.opinions.scores(fusion)[:, label, None] * self._squares

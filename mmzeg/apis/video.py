@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 
 SUFFIXES = frozenset(
     ['.3gp', '.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.mts', '.ogv', '.ts', '.webm', '.wmv']
@@ -154,7 +154,7 @@ def copy_sound(source: str | Path, video: Path) -> str | None:
     given = ['-i', str(video), '-i', str(source), '-map', '0:v', '-map', '1:a?', '-c', 'copy', '-f', 'mp4']
     command = [program, '-v', 'error', '-nostdin', '-y', *given]
     try:
-        write_whole(video, lambda partial: subprocess.run([*command, str(partial)], check=True, capture_output=True))
+        atomic_write(video, lambda partial: subprocess.run([*command, str(partial)], check=True, capture_output=True))
     except (subprocess.CalledProcessError, OSError) as error:
         said = getattr(error, 'stderr', b'') or str(error).encode()
         return said.decode(errors='replace').strip().splitlines()[-1]

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmzeg.clip.loading import config_beside, file_config, load_clip, model_config, statistics, weight_path
+from mmzeg.clip.loading import sidecar_config, file_config, load_clip, model_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
-from mmzeg.clip.shortcuts import encode_image, encode_text
+from mmzeg.clip.fast_encoders import encode_image, encode_text
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.registry import MODELS
 from mmzeg.utils.weight_files import read_state
@@ -52,8 +52,8 @@ class CLIP:
         path = Path(pretrained)
         if path.is_file():
             self._weights: tuple = file_version(path)
-            if model is None and config_beside(path).is_file():
-                self._weights += file_version(config_beside(path))
+            if model is None and sidecar_config(path).is_file():
+                self._weights += file_version(sidecar_config(path))
         elif model is None:
             raise FileNotFoundError(f'{pretrained}: no such CLIP file; a hub tag needs the architecture as model too')
         else:
@@ -203,7 +203,7 @@ class CLIP:
         path = Path(self.pretrained)
         if not path.is_file():
             return f'{self.model}:{self.pretrained}'
-        beside = config_beside(path)
+        beside = sidecar_config(path)
         files = [path, beside] if self.model is None and beside.is_file() else [path]
         return ':'.join([str(self.model), *map(content_hash, files)])
 

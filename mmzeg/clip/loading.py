@@ -66,8 +66,8 @@ def statistics(model: str | None, pretrained: str) -> tuple[tuple[float, ...], t
     path = Path(pretrained)
     if not path.is_file():
         configs = [_tag(model, pretrained)]
-    elif config_beside(path).is_file():
-        configs = [_read_beside(path, 'preprocess_cfg')]
+    elif sidecar_config(path).is_file():
+        configs = [_read_sidecar(path, 'preprocess_cfg')]
     else:
         tags = open_clip.list_pretrained_tags_by_model(model)
         configs = [open_clip.get_pretrained_cfg(model, tag) for tag in tags]
@@ -80,13 +80,13 @@ def statistics(model: str | None, pretrained: str) -> tuple[tuple[float, ...], t
     return found.pop() if found else (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
-def config_beside(path: Path) -> Path:
+def sidecar_config(path: Path) -> Path:
     """Where open_clip's hub layout keeps the config of a file of weights."""
     return path.with_name('open_clip_config.json')
 
 
-def _read_beside(path: Path, key: str) -> dict:
-    beside = config_beside(path)
+def _read_sidecar(path: Path, key: str) -> dict:
+    beside = sidecar_config(path)
     try:
         found = json.loads(beside.read_text(encoding='utf-8'))[key]
         if isinstance(found, dict):
@@ -102,9 +102,9 @@ def file_config(state: Mapping[str, Tensor], path: Path) -> dict:
     Raises:
         ValueError: The config is damaged, or asks for a tokenizer of its own; or as ``openai_config``.
     """
-    if not config_beside(path).is_file():
+    if not sidecar_config(path).is_file():
         return openai_config(state, path)
-    config = _read_beside(path, 'model_cfg')
+    config = _read_sidecar(path, 'model_cfg')
     text = config.get('text_cfg', {})
     if any(text.get(field) for field in ('hf_tokenizer_name', 'hf_model_name', 'tokenizer_kwargs')):
         raise ValueError(f'{path}: its texts need a tokenizer of their own: set model to its name in open_clip')

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 
 _warned: set[Path] = set()
 _digests: dict[tuple, str] = {}
@@ -79,7 +79,7 @@ class TextCache:
         metadata = {'sha256': _checksum(embeddings)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda partial: save_file({'embeddings': embeddings}, partial, metadata=metadata))
+            atomic_write(path, lambda partial: save_file({'embeddings': embeddings}, partial, metadata=metadata))
         except (OSError, SafetensorError) as error:
             if self.folder not in _warned:
                 _warned.add(self.folder)

@@ -11,10 +11,10 @@ RAW = range(len(CLASSES), 182)
 ENOUGH = 1000
 # What COCO has in tens of thousands of images, and in a few hundred.
 COMMON, RARE = ('person', 'chair', 'car', 'tree', 'grass'), ('hair drier', 'toaster')
-MEND = "make them from the raw stuffthingmaps by MMSegmentation's tools/dataset_converters/coco_stuff164k.py"
+FIX_HINT = "make them from the raw stuffthingmaps by MMSegmentation's tools/dataset_converters/coco_stuff164k.py"
 
 
-def numbering_faults(images_of: Mapping[int, int], images: int) -> list[str]:
+def find_numbering_problems(images_of: Mapping[int, int], images: int) -> list[str]:
     """What speaks against MMSegmentation's numbering, 0 to 170 in the order of the ids, 255 for nothing.
 
     Args:
@@ -26,14 +26,14 @@ def numbering_faults(images_of: Mapping[int, int], images: int) -> list[str]:
         return []
     raw = [value for value in RAW if value in found]
     if raw:
-        return [f'COCO-Stuff: value {raw[0]} is of raw stuffthingmaps, whose ids have gaps: {MEND}']
+        return [f'COCO-Stuff: value {raw[0]} is of raw stuffthingmaps, whose ids have gaps: {FIX_HINT}']
     if images < ENOUGH:
         return []
     highest = max(found)
     if highest < len(CLASSES) - 1:
         return [
             f'COCO-Stuff: of {images} label maps none has a value above {highest}: numbered in another way, as by '
-            f'scripts that count the seen classes alone (0 to 155): {MEND}'
+            f'scripts that count the seen classes alone (0 to 155): {FIX_HINT}'
         ]
     for rare in RARE:
         for common in COMMON:
@@ -41,6 +41,6 @@ def numbering_faults(images_of: Mapping[int, int], images: int) -> list[str]:
             if seldom > often:
                 return [
                     f'COCO-Stuff: {rare!r} would be in {seldom} images and {common!r} in {often}: in all likelihood '
-                    f'the label maps are numbered in another order, with seen classes first for instance: {MEND}'
+                    f'the label maps are numbered in another order, with seen classes first for instance: {FIX_HINT}'
                 ]
     return []

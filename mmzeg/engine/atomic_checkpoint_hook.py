@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmzeg.registry import HOOKS
-from mmzeg.utils.atomic import replace, write_whole
+from mmzeg.utils.atomic import replace, atomic_write
 
 
 class _LateRemovals:
@@ -51,7 +51,7 @@ class AtomicCheckpointHook(CheckpointHook):
             whole.append(named)
         if whole:
             newest = max(whole, key=lambda path: path.stat().st_mtime)
-            write_whole(pointer, lambda partial: partial.write_text(str(newest)))
+            atomic_write(pointer, lambda partial: partial.write_text(str(newest)))
 
     def before_train(self, runner: Runner) -> None:
         """Set up as mmengine does, and drop what a killed run had half written."""

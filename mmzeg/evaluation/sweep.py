@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmzeg.evaluation.zero_shot_miou import count, summarize
-from mmzeg.models.fusion import MODES, OpinionFusion
+from mmzeg.evaluation.zero_shot_miou import count_areas, summarize_areas
+from mmzeg.models.fusion import MODES, ScoreFusion
 from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
-from mmzeg.models.semantic_map import assemble, to_original
-from mmzeg.utils.atomic import write_whole
+from mmzeg.models.semantic_map import assemble_semantic_map, to_original_size
+from mmzeg.utils.atomic import atomic_write
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Setting:
         gamma (float): Calibration, >= 0.
 
     Raises:
-        ValueError: Not a setting of ``mmzeg.OpinionFusion``.
+        ValueError: Not a setting of ``mmzeg.ScoreFusion``.
     """
 
     mode: str
@@ -34,7 +34,7 @@ class Setting:
     gamma: float
 
     def __post_init__(self) -> None:
-        OpinionFusion('full' if self.mode == 'pixel' else self.mode, self.lam, self.gamma)
+        ScoreFusion('full' if self.mode == 'pixel' else self.mode, self.lam, self.gamma)
 
 
 class Sweep:
@@ -81,10 +81,10 @@ class Sweep:
         seen = self.model.seen_mask(inputs.device)
         for (mode, lam), semantic_map in self._maps(inputs, [sample.metainfo for sample in samples], seen):
             for one, sample in zip(semantic_map, samples, strict=True):
-                one = to_original(one, sample.metainfo)
+                one = to_original_size(one, sample.metainfo)
                 label = sample.gt_sem_seg.data[0].to(one.device)
                 for gamma, predicted in _calibrated(one, seen, self._gammas[mode, lam]):
-                    counted = count(predicted, label, len(seen), self.ignore_index, sample.metainfo['img_path'])
+                    counted = count_areas(predicted, label, len(seen), self.ignore_index, sample.metainfo['img_path'])
                     setting = Setting(mode, lam, gamma)
                     self._areas[setting] = self._areas[setting] + counted
         self.pictures += len(samples)
@@ -92,7 +92,7 @@ class Sweep:
     def results(self) -> list[dict]:
         """A row a setting: ``mode``, ``lam``, ``gamma`` and the metrics of ``ZeroShotMIoU``."""
         seen = self.model.vocabulary.seen_mask
-        return [vars(setting) | summarize(areas, seen)[0] for setting, areas in self._areas.items()]
+        return [vars(setting) | summarize_areas(areas, seen)[0] for setting, areas in self._areas.items()]
 
     def save(self, path: Path, key: dict) -> None:
         """Keep the counts so far in a file, whole or not there.
@@ -102,7 +102,7 @@ class Sweep:
             key (dict): What else decides the figures, as JSON can hold it.
         """
         state = dict(key=json.dumps(self._key(key)), pictures=self.pictures, areas=torch.stack([*self._areas.values()]))
-        write_whole(path, lambda partial: torch.save(state, partial))
+        atomic_write(path, lambda partial: torch.save(state, partial))
 
     def resume(self, path: Path, key: dict) -> None:
         """Take up the counts that ``save`` kept; ``pictures`` says where to go on.
@@ -135,10 +135,10 @@ class Sweep:
             for key in self._gammas:
                 yield key, semantic_map
             return
-        class_logits, mask_logits, image_logits = self.model.opinions(inputs, metas)
+        class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
         for mode, lam in self._gammas:
-            scores = OpinionFusion(mode, lam)(class_logits, image_logits, seen)
-            yield (mode, lam), assemble(scores, mask_logits, inputs.shape[-2:])
+            scores = ScoreFusion(mode, lam)(class_logits, clip_logits, seen)
+            yield (mode, lam), assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
 
 
 def _calibrated(semantic_map: Tensor, seen: Tensor, gammas: Sequence[float]) -> Iterable[tuple[float, Tensor]]:

@@ -84,7 +84,7 @@ class ZeroShotMIoU(BaseMetric):
             if 'gt_sem_seg' not in sample:
                 raise ValueError(f"{name}: no label to compare with: add dict(type='mmzeg.LoadLabels') to the pipeline")
             prediction, label = _map(sample['pred_sem_seg']), _map(sample['gt_sem_seg'])
-            counted = count(prediction, label.to(prediction.device), num_classes, self.ignore_index, name)
+            counted = count_areas(prediction, label.to(prediction.device), num_classes, self.ignore_index, name)
             self._counters = self._counters + self._newest
             self._newest = counted
             self._samples += 1
@@ -116,7 +116,7 @@ class ZeroShotMIoU(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Metrics from the counters: intersection, predicted and labelled areas, each (C,), in pixels."""
-        metrics, iou, accuracy = summarize(results, self.vocabulary.seen_mask)
+        metrics, iou, accuracy = summarize_areas(results, self.vocabulary.seen_mask)
         marks = ['seen' if is_seen else 'unseen' for is_seen in self.vocabulary.seen_mask]
         columns = (self.vocabulary.names, marks, iou.tolist(), accuracy.tolist())
         self.per_class = [
@@ -129,7 +129,7 @@ class ZeroShotMIoU(BaseMetric):
         return metrics
 
 
-def summarize(areas: Sequence, seen_mask: Sequence[bool]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+def summarize_areas(areas: Sequence, seen_mask: Sequence[bool]) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
     """Metrics, IoU (C,) and accuracy (C,), in percent, NaN for a class that no label holds.
 
     Args:
@@ -166,7 +166,7 @@ def _map(pixel_data: dict) -> Tensor:
     return data[0] if data.ndim == 3 else data
 
 
-def count(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int, name: str) -> Tensor:
+def count_areas(prediction: Tensor, label: Tensor, num_classes: int, ignore_index: int, name: str) -> Tensor:
     """Pixels of every class: (3, C) int64 intersection, predicted, labelled, over the pixels that are not ignored.
 
     Args:

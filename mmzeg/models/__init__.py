@@ -1,6 +1,6 @@
 from .assigners import HungarianAssigner
 from .classifiers import CLIPTextClassifier
-from .fusion import OpinionFusion
+from .fusion import ScoreFusion
 from .heads import PerPixelHead, ZegFormerHead
 from .scorers import CLIPCropScorer, CLIPDensePoolScorer, CLIPMaskScorer, GuaranteedPruning, ThresholdPruning
 from .segmentors import PerPixelSegmentor, ZegFormer, ZeroShotTTAModel
@@ -12,7 +12,7 @@ __all__ = [
     'CLIPTextClassifier',
     'GuaranteedPruning',
     'HungarianAssigner',
-    'OpinionFusion',
+    'ScoreFusion',
     'PerPixelHead',
     'PerPixelSegmentor',
     'ThresholdPruning',

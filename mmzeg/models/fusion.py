@@ -12,7 +12,7 @@ MODES = ('seg', 'img', 'full', 'unseen')
 
 
 @MODELS.register_module()
-class OpinionFusion:
+class ScoreFusion:
     """Fuses the head's opinion p with CLIP's opinion p' and calibrates seen classes.
 
     Args:
@@ -40,12 +40,12 @@ class OpinionFusion:
         """Whether CLIP's opinion is asked for at all."""
         return self.mode != 'seg'
 
-    def __call__(self, segment_logits: Tensor, image_logits: Tensor | None, seen: Tensor) -> Tensor:
+    def __call__(self, segment_logits: Tensor, clip_logits: Tensor | None, seen: Tensor) -> Tensor:
         """Score every segment.
 
         Args:
             segment_logits (Tensor): (..., Q, C + 1) of the classifier, "no object" last.
-            image_logits (Tensor, optional): (..., Q, C) of the scorer; unused in mode ``seg``.
+            clip_logits (Tensor, optional): (..., Q, C) of the scorer; unused in mode ``seg``.
             seen (Tensor): (C,) bool.
 
         Returns:
@@ -55,7 +55,7 @@ class OpinionFusion:
         if self.mode == 'seg':
             return p
         # The released code lets the query's own "no object" logit compete with CLIP's, then drops that column.
-        q = torch.cat([image_logits, segment_logits[..., -1:]], -1).softmax(-1)[..., :-1]
+        q = torch.cat([clip_logits, segment_logits[..., -1:]], -1).softmax(-1)[..., :-1]
         if self.mode == 'img':
             return q
         as_unseen = p ** (1 - self.lam) * q**self.lam

@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmzeg.models.geometry import valid_size
+from mmzeg.models.image_sizes import valid_size
 
 
-def assemble(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
+def assemble_semantic_map(scores: Tensor, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
     """Semantic map (B, C, H, W) at ``size``, not calibrated, of scores (B, Q, C) and mask logits (B, Q, h, w)."""
     masks = F.interpolate(mask_logits, size=tuple(size), mode='bilinear', align_corners=False)
     return torch.einsum('bqc,bqhw->bchw', scores, masks.sigmoid())
 
 
-def to_original(maps: Tensor, meta: dict) -> Tensor:
+def to_original_size(maps: Tensor, meta: dict) -> Tensor:
     """Maps (C, H, W) of a padded input without the padding and at the picture's own size, as mmseg does it."""
     height, width = valid_size(meta, maps)
     maps = maps[:, :height, :width]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
 
@@ -36,5 +36,5 @@ def convert_file(doc: str, read: Callable[[Path], dict], convert: Callable[[dict
     except ValueError as error:
         raise ValueError(f'{args.source}: {error}') from error
     content = dict(state_dict=weights, meta=dict(source=args.source.name))
-    write_whole(args.target, lambda path: torch.save(content, path))
+    atomic_write(args.target, lambda path: torch.save(content, path))
     print(f'{args.target}: {len(weights)} tensors')

@@ -15,8 +15,8 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer, pictures
-from mmzeg.apis.pictures import read_picture
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.apis.image_reading import read_image
+from mmzeg.models.fusion import ScoreFusion
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
@@ -78,8 +78,8 @@ def test_refused_questions(inferencer, asked, message):
 @pytest.mark.parametrize('gamma', [float('nan'), float('inf'), 1e300, None, '0.1'])
 def test_gamma_is_a_finite_number(gamma):
     with pytest.raises(ValueError, match='gamma must be 0 or more, and finite'):
-        OpinionFusion(gamma=gamma)
-    assert OpinionFusion(gamma=np.float32(0.5)).gamma == 0.5
+        ScoreFusion(gamma=gamma)
+    assert ScoreFusion(gamma=np.float32(0.5)).gamma == 0.5
 
 
 def test_names_that_clip_cuts_off(inferencer, said):
@@ -207,12 +207,12 @@ def test_heic(tmp_path, monkeypatch):
     path.write_bytes(b'\0\0\0\x1cftypheic' + bytes(100))
     monkeypatch.setattr(pictures, 'HEIC_READER', False)
     with pytest.raises(ValueError, match='phone.jpg: HEIC, .* pip install pillow-heif, or convert it'):
-        read_picture(path)
+        read_image(path)
 
 
 def test_heic_is_read_where_there_is_a_reader(tmp_path):
     Image.new('RGB', (64, 48), (10, 200, 30)).save(tmp_path / 'phone.heic')
-    found = read_picture(tmp_path / 'phone.heic')
+    found = read_image(tmp_path / 'phone.heic')
     assert found.shape == (48, 64, 3) and np.abs(found.astype(int) - (10, 200, 30)).max() < 6
     assert pictures.expand(tmp_path) == [str(tmp_path / 'phone.heic')]
 
@@ -221,7 +221,7 @@ def test_formats_that_pillow_only_writes_are_no_pictures_of_a_folder(tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / 'scan.pdf')
     Image.fromarray(PICTURE).save(tmp_path / 'camera.mpo', save_all=True)
     assert pictures.expand(tmp_path) == [str(tmp_path / 'camera.mpo')]
-    assert read_picture(tmp_path / 'camera.mpo').shape == (32, 48, 3)
+    assert read_image(tmp_path / 'camera.mpo').shape == (32, 48, 3)
 
 
 def test_errors_of_decoders_of_any_kind(tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_errors_of_decoders_of_any_kind(tmp_path, monkeypatch):
     for error in (struct.error('unpack\nrequires'), MemoryError(), IndexError('out of range')):
         monkeypatch.setattr(pictures, '_rgb', lambda image, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(ValueError, match='a.png: cannot be read .(unpack|MemoryError|out of range).$'):
-            read_picture(tmp_path / 'a.png')
+            read_image(tmp_path / 'a.png')
 
 
 @pytest.mark.parametrize('content', [b'', b'text', os.urandom(999)], ids=['empty', 'text', 'noise'])

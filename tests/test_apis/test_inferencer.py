@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.drawing import overlay, palette
-from mmzeg.apis.pictures import expand, read_picture
+from mmzeg.apis.image_reading import expand, read_image
 from mmzeg.datasets.world import SEEN, UNSEEN, Scene, draw_scene
 
 CONFIG = Path(__file__).parents[2] / 'configs/zegformer_r18_world.py'
@@ -140,7 +140,7 @@ def test_pictures_of_every_mode(tmp_path, mode):
         image = (image if mode == 'P' else image.convert('RGB')).convert(mode)
     path = tmp_path / ('a.tif' if mode == 'CMYK' else 'a.png')
     image.save(path)
-    found = read_picture(path)
+    found = read_image(path)
     assert found.shape == (10, 20, 3) and found.dtype == np.uint8
     if mode != '1':
         assert np.abs(found.astype(int) - grey[..., None]).max() <= 3
@@ -152,11 +152,11 @@ def test_upright_first_frame_and_white_behind(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     half.save(tmp_path / 'a.png', exif=exif)
-    found = read_picture(tmp_path / 'a.png')
+    found = read_image(tmp_path / 'a.png')
     assert found.shape == (4, 2, 3) and found[0, 0].tolist() == [0, 0, 255] and found[3, 0].tolist() == [255, 0, 0]
     half.save(tmp_path / 'a.gif', save_all=True, append_images=[Image.new('RGB', (4, 2), 'green')])
-    assert read_picture(tmp_path / 'a.gif')[0, 3].tolist() == [255, 0, 0]
-    assert read_picture(Image.new('RGBA', (2, 2), (0, 0, 0, 0))).min() == 255
+    assert read_image(tmp_path / 'a.gif')[0, 3].tolist() == [255, 0, 0]
+    assert read_image(Image.new('RGBA', (2, 2), (0, 0, 0, 0))).min() == 255
 
 
 def test_bad_pictures(tmp_path, monkeypatch):
@@ -164,14 +164,14 @@ def test_bad_pictures(tmp_path, monkeypatch):
     content = (tmp_path / 'cut.jpg').read_bytes()
     (tmp_path / 'cut.jpg').write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match='cut.jpg: not a whole picture .*truncated'):
-        read_picture(tmp_path / 'cut.jpg')
+        read_image(tmp_path / 'cut.jpg')
     for array in (np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros(4, np.uint8)):
         with pytest.raises(ValueError, match='give .H, W, 3.'):
-            read_picture(array)
+            read_image(array)
     Image.new('RGB', (40, 40)).save(tmp_path / 'big.png')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 500)
     with pytest.raises(ValueError, match='big.png: too large'):
-        read_picture(tmp_path / 'big.png')
+        read_image(tmp_path / 'big.png')
 
 
 def test_folders_and_patterns(tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
 from mmzeg.clip.loading import statistics
-from mmzeg.clip.shortcuts import encode_image, encode_text, reads_class_token, reads_end_of_text
+from mmzeg.clip.fast_encoders import encode_image, encode_text, reads_class_token, reads_end_of_text
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)

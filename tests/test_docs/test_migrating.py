@@ -22,7 +22,7 @@ from mmseg.registry import DATASETS, MODELS
 from mmseg.utils import get_predefined_templates, register_all_modules
 
 from mmzeg.evaluation import ZeroShotMIoU
-from mmzeg.models import CLIPTextClassifier, OpinionFusion, ZegFormer, ZegFormerHead
+from mmzeg.models import CLIPTextClassifier, ScoreFusion, ZegFormer, ZegFormerHead
 from mmzeg.models.fusion import MODES
 from mmzeg.models.scorers import CLIPCropScorer, CLIPMaskScorer
 from mmzeg.vocabulary import Vocabulary
@@ -153,7 +153,7 @@ def test_from_maskformer(folder, monkeypatch):
     model = with_any_names(MODELS.build(after.model), monkeypatch)
     losses = losses_of(model, seen)
     assert len(losses) == 18 and 0 < losses['loss_cls'] < 100
-    model.fusion = OpinionFusion('seg')
+    model.fusion = ScoreFusion('seg')
     model.eval()
     with torch.no_grad():
         (found,) = model.test_step(tested)

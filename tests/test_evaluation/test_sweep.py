@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
 
 from mmzeg.evaluation import Setting, Sweep, ZeroShotMIoU
-from mmzeg.models import OpinionFusion
+from mmzeg.models import ScoreFusion
 from mmzeg.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_equals_single_runs(world):
         if row['mode'] == 'pixel':
             model.gamma = row['gamma']
         else:
-            model.fusion = OpinionFusion(row['mode'], row['lam'], row['gamma'])
+            model.fusion = ScoreFusion(row['mode'], row['lam'], row['gamma'])
         expected = single_run(model, dataset, batches)
         assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
     assert len({row['aAcc'] for row in rows}) > 2

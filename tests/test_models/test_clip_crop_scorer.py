@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mmzeg.models import CLIPCropScorer
 from mmzeg.models.scorers import clip_crop_scorer
-from mmzeg.models.scorers.sub_images import mask_boxes
+from mmzeg.models.scorers.crops import mask_boxes
 from mmzeg.vocabulary import Vocabulary
 
 CLIP = dict(
@@ -64,11 +64,11 @@ def test_masks_are_grown_before_they_are_cut(case, monkeypatch):
         scorer = CLIPCropScorer(CLIP, 'single', grow=grow)
         monkeypatch.setattr(
             clip_crop_scorer,
-            'cut_sub_images',
+            'crop_segments',
             lambda image, masks, size, style: cut.append(masks > 0.5) or image.expand(len(masks), -1, -1, -1),
         )
         monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: images.flatten(1)[:, :4])
-        scorer.embed(image, masks, size)
+        scorer.encode(image, masks, size)
     plain, grown = (mask_boxes(part)[:2] for part in cut)
     assert (grown - plain).tolist() == [[-2, -2, 2, 2]] * 2
     assert not cut[1][2].any()

@@ -47,7 +47,7 @@ def test_a_mask_over_everything_gives_clips_own_embedding(name, tmp_path):
     image = torch.rand(3, *size) * 255
     masks = torch.full((2, size[0] // 4, size[1] // 4), 9.0)
     masks[1, :, size[1] // 8 :] = -9.0
-    found = scorer.embed(image, masks, size)[0]
+    found = scorer.encode(image, masks, size)[0]
     want = scorer.clip.encode_image(scorer.normalize(image, size)[None])[0]
     torch.testing.assert_close(found[0], want, atol=1e-4, rtol=1e-4)
     assert (found[1] - want).norm() > 0.02 * want.norm()
@@ -62,7 +62,7 @@ def test_any_size_padding_and_tiny_masks(name, tmp_path):
     masks[0, 2:20, 3:30], masks[1, 9, 9] = 9.0, 9.0  # the last one is empty
     found = scorer(image, masks, Vocabulary(['sky', 'car']), valid)
     assert found.shape == (3, 2) and torch.isfinite(found).all()
-    assert scorer.embed(image, masks, valid).shape[:2] == (2, 3)
+    assert scorer.encode(image, masks, valid).shape[:2] == (2, 3)
     unpadded = scorer(image[:, :100, :150], masks[:, :25, :38], Vocabulary(['sky', 'car']), valid)
     torch.testing.assert_close(found, unpadded, atol=1e-3, rtol=1e-3)
     batch = scorer.batch([image] * 2, [masks, masks[:1]], Vocabulary(['sky', 'car']), [valid] * 2)
@@ -85,9 +85,9 @@ def test_half_precision(name, tmp_path):
 def test_no_patch_sees_a_token_and_no_token_another(tmp_path):
     scorer = scorer_of('vit', tmp_path)
     image, masks = torch.rand(3, 64, 64) * 255, torch.randn(5, 16, 16)
-    together = scorer.embed(image, masks, (64, 64))[0]
+    together = scorer.encode(image, masks, (64, 64))[0]
     for query in range(5):
-        torch.testing.assert_close(together[query], scorer.embed(image, masks[query : query + 1], (64, 64))[0, 0])
+        torch.testing.assert_close(together[query], scorer.encode(image, masks[query : query + 1], (64, 64))[0, 0])
 
 
 def test_tokens_in_the_last_layers_alone(tmp_path):

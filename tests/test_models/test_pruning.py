@@ -6,9 +6,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmzeg.evaluation import Setting, Sweep
-from mmzeg.models import GuaranteedPruning, OpinionFusion, ThresholdPruning
-from mmzeg.models.geometry import Geometry
-from mmzeg.models.label_tiles import label_map
+from mmzeg.models import GuaranteedPruning, ScoreFusion, ThresholdPruning
+from mmzeg.models.image_sizes import ImageSizes
+from mmzeg.models.label_map import label_map
 from mmzeg.models.scorers.pruning import Picture
 
 SEEN = torch.tensor([True] * 6 + [False] * 3)
@@ -24,7 +24,7 @@ def picture(seed=0, sharpness=25.0):
     for mask in masks:
         y, x = (int(torch.randint(0, side - 6, (), generator=generator)) for side in (20, 28))
         mask[y : y + 12, x : x + 14] = 6.0
-    return Picture(class_logits, masks, Geometry((80, 112), (75, 110), (90, 132)))
+    return Picture(class_logits, masks, ImageSizes((80, 112), (75, 110), (90, 132)))
 
 
 class Clip:
@@ -39,19 +39,19 @@ class Clip:
         return [logits[which] for logits, which in zip(self.logits, queries, strict=True)]
 
 
-def labels(found, fusion, image_logits):
-    scores = fusion(found.class_logits, image_logits, SEEN)
+def labels(found, fusion, clip_logits):
+    scores = fusion(found.class_logits, clip_logits, SEEN)
     return label_map(scores, found.mask_logits, found.geometry, fusion.gamma * SEEN.float())
 
 
 @pytest.mark.parametrize('mode', ['full', 'img', 'unseen'])
 @pytest.mark.parametrize('lam', [0.3, 0.5, 0.9, 1.0])
 def test_guaranteed_labels_are_those_of_asking_about_all(mode, lam):
-    fusion = OpinionFusion(mode, lam, gamma=0.05)
+    fusion = ScoreFusion(mode, lam, gamma=0.05)
     pictures, clip = [picture(seed) for seed in range(6)], Clip(6)
     GuaranteedPruning()(clip, pictures, fusion, SEEN, MAX_LOGIT)
     for found, logits in zip(pictures, clip.logits, strict=True):
-        assert torch.equal(labels(found, fusion, found.image_logits), labels(found, fusion, logits))
+        assert torch.equal(labels(found, fusion, found.clip_logits), labels(found, fusion, logits))
     # Nothing can be left out where the head has no say.
     assert clip.asked < 6 * 30 * 0.7 or lam == 1.0
 
@@ -59,7 +59,7 @@ def test_guaranteed_labels_are_those_of_asking_about_all(mode, lam):
 def test_a_bound_is_a_bound_and_is_reached():
     class_logits = picture().class_logits
     for mode in ('img', 'unseen', 'full'):
-        fusion = OpinionFusion(mode, 0.6)
+        fusion = ScoreFusion(mode, 0.6)
         bound = fusion.bound(class_logits, MAX_LOGIT, SEEN)
         for seed in range(20):
             assert (fusion(class_logits, Clip(1, seed).logits[0], SEEN) <= bound + 1e-6).all()
@@ -70,20 +70,20 @@ def test_a_bound_is_a_bound_and_is_reached():
 
 def test_without_the_bound_labels_would_differ():
     """The test above can fail: leaving out all but the loudest changes labels."""
-    fusion, found, clip = OpinionFusion('full', 0.9, 0.05), picture(), Clip(1)
+    fusion, found, clip = ScoreFusion('full', 0.9, 0.05), picture(), Clip(1)
     ThresholdPruning(1.0)(clip, [found], fusion, SEEN, MAX_LOGIT)
-    assert not torch.equal(labels(found, fusion, found.image_logits), labels(found, fusion, clip.logits[0]))
+    assert not torch.equal(labels(found, fusion, found.clip_logits), labels(found, fusion, clip.logits[0]))
 
 
 def test_threshold_asks_less_the_higher_it_is():
-    fusion, asked = OpinionFusion('full', 0.9), []
+    fusion, asked = ScoreFusion('full', 0.9), []
     for threshold in (0.0, 0.5, 0.9, 1.0):
         clip = Clip(1)
         found = picture()
         ThresholdPruning(threshold)(clip, [found], fusion, SEEN, MAX_LOGIT)
         asked.append(clip.asked)
-        assert torch.equal(found.image_logits[found.asked], clip.logits[0][found.asked])
-        assert (found.image_logits[~found.asked] == -torch.inf).all()
+        assert torch.equal(found.clip_logits[found.asked], clip.logits[0][found.asked])
+        assert (found.clip_logits[~found.asked] == -torch.inf).all()
     assert asked[0] == 30 and asked == sorted(asked, reverse=True) and asked[-1] < asked[1] < 30
 
 
@@ -93,13 +93,13 @@ def test_a_segment_must_be_heard_in_enough_of_its_mask():
     class_logits[:, -1] = torch.tensor([-5.0, 3.0])
     masks[0, :, :6] = masks[1] = 9.0
     for heard, asked in ((0.0, 2), (0.24, 2), (0.26, 1)):
-        found, clip = Picture(class_logits, masks, Geometry((32, 32), (32, 32), (32, 32))), Clip(1)
+        found, clip = Picture(class_logits, masks, ImageSizes((32, 32), (32, 32), (32, 32))), Clip(1)
         pruning = ThresholdPruning(1.0, heard=heard)
-        pruning(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
+        pruning(clip, [found], ScoreFusion(), SEEN, MAX_LOGIT)
         assert clip.asked == asked and found.asked[0]
     # Where both lie, the masks alone are equally loud.
-    found, clip = Picture(class_logits, masks, Geometry((32, 32), (32, 32), (32, 32))), Clip(1)
-    ThresholdPruning(1.0, heard=1.0, objectness=False)(clip, [found], OpinionFusion(), SEEN, MAX_LOGIT)
+    found, clip = Picture(class_logits, masks, ImageSizes((32, 32), (32, 32), (32, 32))), Clip(1)
+    ThresholdPruning(1.0, heard=1.0, objectness=False)(clip, [found], ScoreFusion(), SEEN, MAX_LOGIT)
     assert clip.asked == 2
 
 

@@ -54,7 +54,7 @@ def test_unlabelled_pixels_say_nothing_where_they_are_ignored(cfg):
     other = mask_logits.clone()
     other[:, :, 9:] += 3 * torch.randn(1, 30, 7, 16)  # rows 8 to 15 hold no label; 8 reaches row 7 by interpolation
     released = MODELS.build(cfg).decode_head
-    cfg.decode_head.ignore_unlabelled = True
+    cfg.decode_head.ignore_unlabelled_in_masks = True
     ours = MODELS.build(cfg).decode_head
     (match, wanted), (other_match, found) = layer_losses(ours, mask_logits), layer_losses(ours, other)
     assert match == other_match
@@ -98,7 +98,7 @@ def test_no_object_is_not_taught_where_nothing_is_labelled(cfg):
     )  # ten where there is no label, the others where there is
     _, samples = batch(3)
     for taught in (False, True):
-        cfg.decode_head.ignore_unlabelled = not taught
+        cfg.decode_head.ignore_unlabelled_in_masks = not taught
         head = MODELS.build(cfg).decode_head
         targets = [head._targets(sample) for sample in samples]
         (matches,) = head.match(class_logits[None], mask_logits[None], targets)
@@ -227,7 +227,7 @@ def test_other_pixel_decoders(cfg, pixel_decoder):
     sum(model.loss(*batch(3, 4)).values()).backward()
 
 
-@pytest.mark.parametrize('fields', [{}, dict(ignore_unlabelled=True, masked_attention=True)])
+@pytest.mark.parametrize('fields', [{}, dict(ignore_unlabelled_in_masks=True, masked_attention=True)])
 def test_checkpointing_changes_no_loss_and_no_gradient(cfg, fields):
     found = []
     for with_cp in (False, True):

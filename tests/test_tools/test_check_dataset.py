@@ -10,7 +10,7 @@ import pytest
 from miniatures import coco_stuff
 from PIL import ExifTags, Image
 
-from mmzeg.datasets.coco_numbering import CLASSES, COMMON, RARE, numbering_faults
+from mmzeg.datasets.coco_numbering import CLASSES, COMMON, RARE, find_numbering_problems
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -143,11 +143,11 @@ def test_other_orders_of_coco_stuff_are_found_out():
     # Common things in many images, rare ones in few, all others between.
     often = dict.fromkeys(COMMON, 30000) | dict.fromkeys(RARE, 200)
     in_images = [often.get(name, 1000 + 29 * index) for index, name in enumerate(CLASSES)]
-    assert numbering_faults(dict(enumerate(in_images)) | {255: 9}, 118287) == []
+    assert find_numbering_problems(dict(enumerate(in_images)) | {255: 9}, 118287) == []
     seen_first = [in_images[CLASSES.index(name)] for name in (*split['seen'], *split['unseen'])]
-    (fault,) = numbering_faults(dict(enumerate(seen_first)), 118287)
+    (fault,) = find_numbering_problems(dict(enumerate(seen_first)), 118287)
     assert 'numbered in another order' in fault and "'hair drier'" in fault
-    (fault,) = numbering_faults(dict(enumerate(seen_first[:156])), 118287)
+    (fault,) = find_numbering_problems(dict(enumerate(seen_first[:156])), 118287)
     assert 'none has a value above 155' in fault
     # Of few files nothing is known.
-    assert numbering_faults(dict(enumerate(seen_first[:156])), 500) == [] == numbering_faults({255: 3}, 118287)
+    assert find_numbering_problems(dict(enumerate(seen_first[:156])), 500) == [] == find_numbering_problems({255: 3}, 118287)

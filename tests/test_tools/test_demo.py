@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmzeg.apis import ZeroShotInferencer, pictures
-from mmzeg.apis.class_names import classes_of
+from mmzeg.class_names import parse_classes_option
 from mmzeg.apis.drawing import indexed_png, overlay, palette
 from mmzeg.apis.video import VideoInfo, frames, video_info
 from mmzeg.datasets.world import Scene, draw_scene
@@ -209,12 +209,12 @@ def test_full_disk_names_the_file(run, data, tmp_path, monkeypatch):
 def test_names_from_files(tmp_path):
     listed = tmp_path / 'classes.txt'
     listed.write_text('cat, kitten\ndog\n')
-    assert classes_of(str(listed), None) == dict(classes=['cat, kitten', 'dog'], seen=None)
+    assert parse_classes_option(str(listed), None) == dict(classes=['cat, kitten', 'dog'], seen=None)
     split = tmp_path / 'classes.json'
     split.write_text(json.dumps(dict(seen=['dog'], unseen=['cat'])))
-    assert classes_of(str(split), None) == dict(classes=['dog', 'cat'], seen=['dog'])
-    assert classes_of(str(split), []) == dict(classes=['dog', 'cat'], seen=[])
-    assert classes_of(None, None) == dict(classes=None, seen=None)
+    assert parse_classes_option(str(split), None) == dict(classes=['dog', 'cat'], seen=['dog'])
+    assert parse_classes_option(str(split), []) == dict(classes=['dog', 'cat'], seen=[])
+    assert parse_classes_option(None, None) == dict(classes=None, seen=None)
 
 
 @pytest.mark.parametrize('count, mode', [(256, 'P'), (257, 'I;16')])

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.opinions import Opinions
+from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.datasets.world import Scene, draw_scene
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.geometry import Geometry
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -97,13 +97,13 @@ def test_errors_by_kind():
     masks[0, :, :4], masks[1, :, 4:] = 20.0, 20.0
     names = Vocabulary(['a', 'b', 'c'], unseen=['c'])
     logits = torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 8.9, 0]])
-    opinions = Opinions(logits, masks, None, names, Geometry((4, 8), (4, 8), (4, 8)))
+    opinions = SegmentPredictions(logits, masks, None, names, ImageSizes((4, 8), (4, 8), (4, 8)))
     truth = np.array([[0, 0, 0, 0, 1, 1, 1, 1]] * 4)
-    assert errors_by_kind(opinions, OpinionFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=0, segment=0)
-    assert errors_by_kind(opinions, OpinionFusion('seg', gamma=0.2), truth) == dict(calibration=50, name=0, segment=0)
+    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=0, segment=0)
+    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.2), truth) == dict(calibration=50, name=0, segment=0)
     truth[:, 4:7] = 2
-    assert errors_by_kind(opinions, OpinionFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=37.5, segment=0)
+    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=37.5, segment=0)
     truth[:, :4], truth[:, 4:] = [0, 0, 0, 2], [1, 1, 255, 255]
-    assert errors_by_kind(opinions, OpinionFusion('seg', gamma=0.0), truth)['segment'] == pytest.approx(100 / 6)
+    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth)['segment'] == pytest.approx(100 / 6)
     with pytest.raises(ValueError, match='label values must be 0 to 2'):
-        errors_by_kind(opinions, OpinionFusion('seg'), np.full((4, 8), 3))
+        errors_by_kind(opinions, ScoreFusion('seg'), np.full((4, 8), 3))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.onnx_runner import OnnxRunner
+from mmzeg.deployment.onnx_runner import OnnxRunner
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests/data/golden'
@@ -55,7 +55,7 @@ def test_golden_case(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(runner._text['segments'], golden['text_embed_all'], atol=1e-4)
     for index, size in enumerate(case.get('out_sizes') or [case['out_size']]):
         picture = golden[f'image_{index}'].transpose(1, 2, 0)
-        class_logits, mask_logits, _ = runner.opinions(picture, case['order'])
+        class_logits, mask_logits, _ = runner.predict_logits(picture, case['order'])
         check(class_logits, golden['pred_logits'][index])
         check(mask_logits, golden['pred_masks'][index])
         # The case's pictures are resized already.

@@ -32,15 +32,15 @@ from torch import Tensor, nn
 from mmzeg.clip import CLIP
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.clip.text_cache import TextCache
-from mmzeg.models import OpinionFusion, ZegFormer
-from mmzeg.models.scorers.one_pass import OnePassScorer
+from mmzeg.models import ScoreFusion, ZegFormer
+from mmzeg.models.scorers.one_pass_scorer import OnePassScorer
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, one_line_errors
 
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE.parents[1] / 'tests')]
 from measuring import PeakMemory, Stopwatch, in_turns  # noqa: E402
-from plain_reference import PlainScorer  # noqa: E402
+from plain_reference import ReferenceScorer  # noqa: E402
 from sweep import load, other_scorer, write  # noqa: E402
 
 STAGES = ('data', 'backbone', 'head', 'crops', 'CLIP', 'pruning', 'fusion', 'map')
@@ -49,8 +49,8 @@ VARIANTS: dict[str, dict] = {
     'reference': {},
     'exact': {},
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
-    'merged': dict(merge_iou=0.4),
-    'threshold': dict(merge_iou=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
+    'merged': dict(merge_iou_thr=0.4),
+    'threshold': dict(merge_iou_thr=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
     'one-pass': {},
 }
 
@@ -116,7 +116,7 @@ def scorer_of(variant: str, field: dict) -> object:
         transformer = isinstance(vision.get('layers', 12), int) and 'timm_model_name' not in vision
         return other_scorer(field, dict(type='mmzeg.CLIPMaskScorer' if transformer else 'mmzeg.CLIPDensePoolScorer'))
     scorer = MODELS.build(dict(field, **VARIANTS[variant]))
-    return PlainScorer(scorer) if variant == 'reference' else scorer
+    return ReferenceScorer(scorer) if variant == 'reference' else scorer
 
 
 def build(args: argparse.Namespace, clip: dict | None) -> list[Case]:
@@ -153,7 +153,7 @@ def segments_like(config: str, checkpoint: str, count: int) -> tuple[Tensor, Ten
     for batch in loader:
         inputs = runner.model.data_preprocessor(batch, False)['inputs']
         features = runner.model.extract_feat(inputs)
-        class_logits, mask_logits = (part[-1] for part in runner.model.decode_head(features, last_alone=True))
+        class_logits, mask_logits = (part[-1] for part in runner.model.decode_head(features, last_layer_only=True))
         found += list(zip(class_logits.softmax(-1)[..., -1], mask_logits, strict=True))
         if len(found) * mask_logits.shape[1] >= count:
             break
@@ -192,7 +192,7 @@ def functions_of(case: Case) -> dict[tuple[type, str], str]:
         (type(case.model.data_preprocessor), 'forward'): 'data',
         (ZegFormer, 'extract_feat'): 'backbone',
         (type(case.model.decode_head), 'forward'): 'head',
-        (OpinionFusion, '__call__'): 'fusion',
+        (ScoreFusion, '__call__'): 'fusion',
         (ZegFormer, '_ask'): 'crops',
         (CLIP, 'encode_image'): 'CLIP',
     }

@@ -14,8 +14,8 @@ from PIL import Image
 from prettytable import PrettyTable
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.page import Actions
-from mmzeg.apis.visit import Visit
+from mmzeg.apis.demo_page import Actions
+from mmzeg.apis.demo_session import Session
 from mmzeg.datasets.world import CLASSES, Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
 
@@ -56,8 +56,8 @@ def main() -> None:
         path = Path(folder, 'scene.png')
         scene = draw_scene(Scene('test', 0, WIDTH))[0][:HEIGHT]
         Image.fromarray(scene).save(path)
-        Visit.begin(inferencer, str(path))  # for warming up
-        look, visit = timed(Visit.begin, inferencer, str(path))
+        Session.begin(inferencer, str(path))  # for warming up
+        look, visit = timed(Session.begin, inferencer, str(path))
         first, visit = timed(visit.named, inferencer, names)
         again, visit = timed(visit.named, inferencer, names)
     print(f'look {look:.0f} ms, {NAMES} new names {first:.0f} ms, the same names again {again:.0f} ms')

@@ -18,9 +18,9 @@ from mmengine.utils import track_iter_progress
 from mmseg.utils import register_all_modules
 from prettytable import PrettyTable
 
-from mmzeg.datasets.coco_numbering import numbering_faults
-from mmzeg.datasets.survey import Survey, inspect, list_samples
-from mmzeg.utils.atomic import write_whole
+from mmzeg.datasets.coco_numbering import find_numbering_problems
+from mmzeg.datasets.dataset_report import DatasetReport, inspect, list_samples
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import datasets_of, one_line_errors
 
@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def survey(cfg: Config, split: str, workers: int) -> Survey:
+def survey(cfg: Config, split: str, workers: int) -> DatasetReport:
     """Read every image and label map of a split, and the images of the other, which may repeat some."""
-    found = Survey(cfg.get('unseen_classes', ()), training=split == 'train')
+    found = DatasetReport(cfg.get('unseen_classes', ()), training=split == 'train')
     other = 'val' if split == 'train' else 'train'
     samples = []
     for dataset in datasets_of(cfg[f'{split}_dataloader'].dataset):
@@ -60,11 +60,11 @@ def survey(cfg: Config, split: str, workers: int) -> Survey:
             for result in track_iter_progress((results, len(part)), file=sys.stderr):
                 add(result)
     if any(dataset.type == 'COCOStuffDataset' for dataset in datasets_of(cfg[f'{split}_dataloader'].dataset)):
-        found.faults[:0] = numbering_faults(found.images_of, found.images)
+        found.faults[:0] = find_numbering_problems(found.images_of, found.images)
     return found
 
 
-def show(found: Survey) -> None:
+def show(found: DatasetReport) -> None:
     """Print classes, warnings and faults."""
     table = PrettyTable(['class', '', 'images', 'pixels', '%'], align='r')
     table.align['class'] = 'l'
@@ -93,7 +93,7 @@ def main() -> None:
     show(found)
     if args.json:
         report = dict(classes=found.rows(), images=found.images, warnings=found.all_warnings(), wrong=found.faults)
-        write_whole(args.json, lambda path: path.write_text(json.dumps(report, indent=1)))
+        atomic_write(args.json, lambda path: path.write_text(json.dumps(report, indent=1)))
     sys.exit(1 if found.faults else 0)
 
 

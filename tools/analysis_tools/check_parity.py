@@ -22,8 +22,8 @@ from mmseg.utils import register_all_modules, stack_batch
 from prettytable import PrettyTable
 
 from mmzeg.clip.loading import openai_config
-from mmzeg.models.geometry import valid_size
-from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
+from mmzeg.models.image_sizes import valid_size
+from mmzeg.models.scorers.crops import crop_segments, mask_probabilities
 from mmzeg.registry import MODELS
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.released_names import convert_released, our_name, released_tau
@@ -238,11 +238,11 @@ def check_test(model, inputs, samples, case: dict, check: Comparison) -> None:
     for index, (image, masks) in enumerate(zip(model.denormalize(inputs), mask_logits[-1], strict=True)):
         size = valid_size(metas[index], image)
         probabilities = mask_probabilities(masks, image.shape[-2:])
-        crops = cut_sub_images(
+        crops = crop_segments(
             model.scorer.normalize(image, size), probabilities, model.scorer.clip.image_size, 'cropmask'
         )
         check.tensor(f'crops_{index}', crops[..., ::16, ::16])
-        check.tensor(f'clip_image_embed_{index}', model.scorer.embed(image, masks, size)[0])
+        check.tensor(f'clip_image_embed_{index}', model.scorer.encode(image, masks, size)[0])
     for mode, settings in MODES.items():
         model.fusion.mode, model.fusion.gamma = settings['mode'], settings.get('gamma', case.get('gamma', 0.1))
         model.scorer.styles = [settings.get('style', 'cropmask')]

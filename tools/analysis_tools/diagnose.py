@@ -14,10 +14,10 @@ from mmengine.utils import track_iter_progress
 from prettytable import PrettyTable
 from torch import Tensor
 
-from mmzeg.evaluation.zero_shot_miou import count, summarize
+from mmzeg.evaluation.zero_shot_miou import count_areas, summarize_areas
 from mmzeg.models import ZegFormer
-from mmzeg.models.geometry import valid_size
-from mmzeg.models.semantic_map import assemble
+from mmzeg.models.image_sizes import valid_size
+from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -52,7 +52,7 @@ class Diagnosis:
         """Take a batch of a test data loader whose pictures are tested at their own size."""
         batch = self.model.data_preprocessor(batch, False)
         inputs, samples = batch['inputs'], batch['data_samples']
-        (mask_logits,) = self.model.decode_head(self.model.extract_feat(inputs), last_alone=True)[1].float()
+        (mask_logits,) = self.model.decode_head(self.model.extract_feat(inputs), last_layer_only=True)[1].float()
         images = self.model.denormalize(inputs)
         for image, masks, sample in zip(images, mask_logits, samples, strict=True):
             height, width = valid_size(sample.metainfo, image)
@@ -76,7 +76,7 @@ class Diagnosis:
         None where there is nothing to take a mean over.
         """
         seen = torch.tensor(self.model.vocabulary.seen_mask)
-        rows = {name: summarize(areas, seen.tolist())[0] for name, areas in self.areas.items()}
+        rows = {name: summarize_areas(areas, seen.tolist())[0] for name, areas in self.areas.items()}
         total, hit = self.found
         recall = {
             name: (100 * hit[which].sum() / total[which].sum()).item()
@@ -90,10 +90,10 @@ class Diagnosis:
         height, width = size
         logits = F.pad((masks.float() - 0.5) * 20, (0, image.shape[2] - width, 0, image.shape[1] - height), value=-10)
         names = self.model.scorer(image, logits, self.model.vocabulary, size)
-        return assemble(names.softmax(-1)[None], logits[None], image.shape[-2:])[0, :, :height, :width].argmax(0)
+        return assemble_semantic_map(names.softmax(-1)[None], logits[None], image.shape[-2:])[0, :, :height, :width].argmax(0)
 
     def _count(self, row: str, predicted: Tensor, label: Tensor, sample) -> None:
-        counted = count(predicted, label, self.found.shape[1], self.ignore_index, sample.metainfo['img_path'])
+        counted = count_areas(predicted, label, self.found.shape[1], self.ignore_index, sample.metainfo['img_path'])
         self.areas[row] = self.areas[row] + counted
 
 

@@ -16,15 +16,15 @@ from mmengine.config import DictAction
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.class_names import classes_of, split_names
+from mmzeg.class_names import parse_classes_option, parse_class_names
 from mmzeg.apis.drawing import overlay
-from mmzeg.apis.opinions import Look, Opinions
-from mmzeg.apis.pictures import read_picture
+from mmzeg.apis.segment_predictions import EncodedImage, SegmentPredictions
+from mmzeg.apis.image_reading import read_image
 from mmzeg.datasets.transforms.load_labels import read_label_map
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.scorers import CLIPCropScorer
-from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
-from mmzeg.utils.atomic import write_whole
+from mmzeg.models.scorers.crops import crop_segments, mask_probabilities
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('explained.html'), help='HTML file to write')
     parser.add_argument('--classes', help='"cat, kitten; dog", or a file of names; defaults to the config\'s')
     parser.add_argument(
-        '--seen', type=split_names, help='classes scored as seen; by default those of training, by name'
+        '--seen', type=parse_class_names, help='classes scored as seen; by default those of training, by name'
     )
     parser.add_argument('--pixel', type=int, nargs=2, metavar=('X', 'Y'), help='a column and a row to explain')
     parser.add_argument('--labels', type=Path, help='true label map (PNG of class indices, 255: none): errors by kind')
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def errors_by_kind(opinions: Opinions, fusion: OpinionFusion, truth: np.ndarray) -> dict[str, float]:
+def errors_by_kind(opinions: SegmentPredictions, fusion: ScoreFusion, truth: np.ndarray) -> dict[str, float]:
     """Percent of the labelled pixels that are wrong, by the first of ``KINDS`` that holds.
 
     Raises:
@@ -72,7 +72,7 @@ def errors_by_kind(opinions: Opinions, fusion: OpinionFusion, truth: np.ndarray)
     labelled = truth != 255
     if not labelled.any() or truth[labelled].max() >= len(opinions.vocabulary):
         raise ValueError(f'label values must be 0 to {len(opinions.vocabulary) - 1}, or 255 for none, and some a class')
-    plain = opinions.label_map(OpinionFusion(fusion.mode, fusion.lam, 0.0)).cpu().numpy()
+    plain = opinions.label_map(ScoreFusion(fusion.mode, fusion.lam, 0.0)).cpu().numpy()
     mostly = np.full_like(labels, -1)
     for part in parts:
         inside = part['mask'] & labelled
@@ -85,11 +85,11 @@ def errors_by_kind(opinions: Opinions, fusion: OpinionFusion, truth: np.ndarray)
     return {kind: 100 * float(pixels.sum() / labelled.sum()) for kind, pixels in found.items()}
 
 
-def sub_images(scorer: object, look: Look, queries: list[int]) -> list[np.ndarray]:
+def crops(scorer: object, look: EncodedImage, queries: list[int]) -> list[np.ndarray]:
     """(h, w, 3) uint8 RGB: what a ``CLIPCropScorer`` shows CLIP of some segments, in its first style."""
     image = scorer.normalize(look.image, look.geometry.valid)
     masks = mask_probabilities(look.mask_logits[queries], image.shape[-2:])
-    shown = cut_sub_images(image, masks, scorer.clip.image_size, scorer.styles[0]).permute(0, 2, 3, 1)
+    shown = crop_segments(image, masks, scorer.clip.image_size, scorer.styles[0]).permute(0, 2, 3, 1)
     shown = 255 * (shown * shown.new_tensor(scorer.clip.image_std) + shown.new_tensor(scorer.clip.image_mean))
     return list(shown.round().clamp(0, 255).byte().cpu().numpy())
 
@@ -117,7 +117,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
 
 
-def segments_table(parts: list[dict], opinions: Opinions, fusion: OpinionFusion, shown: dict | None) -> str:
+def segments_table(parts: list[dict], opinions: SegmentPredictions, fusion: ScoreFusion, shown: dict | None) -> str:
     """A row for every segment that won pixels, the largest first."""
     rows = []
     for part in parts:
@@ -135,14 +135,14 @@ def segments_table(parts: list[dict], opinions: Opinions, fusion: OpinionFusion,
 
 def page(args: argparse.Namespace, inferencer: ZeroShotInferencer) -> str:
     """The whole page."""
-    picture, look = read_picture(args.image), inferencer.look(args.image)
-    opinions = inferencer.name(look, **classes_of(args.classes, args.seen))
+    picture, look = read_image(args.image), inferencer.encode(args.image)
+    opinions = inferencer.classify(look, **parse_classes_option(args.classes, args.seen))
     fusion = inferencer.fusion(args.mode, args.lam, args.gamma)
     labels, parts = opinions.read(fusion, masks=True)
     scorer, shown = inferencer.model.scorer, None
     if isinstance(scorer, CLIPCropScorer) and fusion.needs_scorer:
         queries = sorted({part['query'] for part in parts})
-        shown = dict(zip(queries, sub_images(scorer, look, queries), strict=True))
+        shown = dict(zip(queries, crops(scorer, look, queries), strict=True))
     drawn = overlay(picture, labels.cpu().numpy(), opinions.vocabulary.names, opinions.vocabulary.unseen)
     setting = f'mode {fusion.mode}, lambda {fusion.lam:.3g}, gamma {fusion.gamma:.3g}'
     content = [f'<h1>{escape(Path(args.image).name)}</h1><p>{setting}. Unseen classes have a star.</p>']
@@ -172,7 +172,7 @@ def main() -> None:
         raise FileNotFoundError(f'{args.labels}: no such label map')
     args.out.parent.mkdir(parents=True, exist_ok=True)
     text = page(args, ZeroShotInferencer(cfg, args.checkpoint, args.device))
-    write_whole(args.out, lambda partial: partial.write_text(text, encoding='utf-8'))
+    atomic_write(args.out, lambda partial: partial.write_text(text, encoding='utf-8'))
     print(f'{args.out}: open it in a browser')
 
 

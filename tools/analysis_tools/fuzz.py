@@ -168,7 +168,7 @@ def main() -> None:
         target, attack = inferencer, attempt
         if args.page:
             os.environ['GRADIO_TEMP_DIR'] = folder
-            from mmzeg.apis.page import Actions
+            from mmzeg.apis.demo_page import Actions
 
             target, attack = Actions(inferencer), attempt_page
         for seed in range(args.seed, args.seed + args.number):

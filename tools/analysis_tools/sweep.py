@@ -27,7 +27,7 @@ from torch.utils.data import Dataset, Subset
 from mmzeg.clip.text_cache import file_version
 from mmzeg.evaluation import Setting, Sweep
 from mmzeg.evaluation.report import make_report
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
@@ -199,7 +199,7 @@ def run(cfg: Config, checkpoint: str, data: str, settings: list[Setting], state:
 def write(path: Path, content: object) -> None:
     """Write JSON that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: partial.write_text(json.dumps(content, indent=1)))
+    atomic_write(path, lambda partial: partial.write_text(json.dumps(content, indent=1)))
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
@@ -211,7 +211,7 @@ def write_csv(path: Path, rows: list[dict]) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    write_whole(path, fill)
+    atomic_write(path, fill)
 
 
 @one_line_errors

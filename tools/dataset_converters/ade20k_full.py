@@ -18,7 +18,7 @@ import numpy as np
 from mmengine.utils import track_parallel_progress
 from PIL import Image
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.plain_pickle import read_plain_pickle
 from mmzeg.utils.preflight import one_line_errors
 
@@ -97,8 +97,8 @@ def convert(item: tuple[Path, str], out: Path, table: np.ndarray, overwrite: boo
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     photo = out / 'images' / split / picture.name
-    write_whole(photo, lambda path: Image.fromarray(image).save(path, format='JPEG'))
-    write_whole(target, lambda path: Image.fromarray(labels).save(path, format='PNG'))
+    atomic_write(photo, lambda path: Image.fromarray(image).save(path, format='JPEG'))
+    atomic_write(target, lambda path: Image.fromarray(labels).save(path, format='PNG'))
 
 
 def _read(path: Path) -> np.ndarray:

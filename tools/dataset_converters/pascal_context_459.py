@@ -16,7 +16,7 @@ from mmengine.utils import track_parallel_progress
 from PIL import Image
 from scipy.io import loadmat
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
 CLASSES, IGNORED = 459, 65535
@@ -49,7 +49,7 @@ def convert(source: Path, out: Path, overwrite: bool) -> None:
             f'{source}: value {labels.max()}, but there are {CLASSES} classes: another version of the data'
         )
     labels = np.where(labels == 0, IGNORED, labels.astype(np.int64) - 1).astype(np.uint16)
-    write_whole(target, lambda path: Image.fromarray(labels).save(path, format='PNG'))
+    atomic_write(target, lambda path: Image.fromarray(labels).save(path, format='PNG'))
 
 
 @one_line_errors

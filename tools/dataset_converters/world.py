@@ -12,7 +12,7 @@ from mmengine.utils import track_iter_progress
 from PIL import Image
 
 from mmzeg.datasets.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
 
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 def save(image: Image.Image, path: Path) -> None:
     """Write a PNG that is whole or not there."""
-    write_whole(path, lambda partial: image.save(partial, format='PNG'))
+    atomic_write(path, lambda partial: image.save(partial, format='PNG'))
 
 
 @one_line_errors
@@ -43,7 +43,7 @@ def main() -> None:
         indent=1,
     )
     if not split_file.exists():
-        write_whole(split_file, lambda partial: partial.write_text(content))
+        atomic_write(split_file, lambda partial: partial.write_text(content))
     elif split_file.read_text() != content:
         raise ValueError(f'{split_file}: another world is in this folder; write to a new one, or remove it')
     for split in ('train', 'val', 'test'):

@@ -19,8 +19,8 @@ from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.onnx_runner import OnnxRunner, fuse
-from mmzeg.apis.pictures import expand, read_picture
+from mmzeg.deployment.onnx_runner import OnnxRunner, fuse
+from mmzeg.apis.image_reading import expand, read_image
 from mmzeg.utils.preflight import one_line_errors
 
 COLUMNS = ('class logits', 'mask logits', 'CLIP logits', 'scores')
@@ -54,9 +54,9 @@ def timed(function: Callable, *inputs: object) -> tuple[object, float]:
 
 def differences(inferencer: ZeroShotInferencer, runner: OnnxRunner, picture: np.ndarray) -> list[float]:
     """The greatest difference of each of ``COLUMNS``, NaN where CLIP is not asked."""
-    fusion, opinions = inferencer.fusion(), inferencer.name(inferencer.look(picture))
-    wanted = opinions.class_logits, opinions.mask_logits, opinions.image_logits, opinions.scores(fusion)
-    found = runner.opinions(runner.resized(read_picture(picture)), opinions.vocabulary.names, fusion.needs_scorer)
+    fusion, opinions = inferencer.fusion(), inferencer.classify(inferencer.encode(picture))
+    wanted = opinions.class_logits, opinions.mask_logits, opinions.clip_logits, opinions.scores(fusion)
+    found = runner.predict_logits(runner.resized(read_image(picture)), opinions.vocabulary.names, fusion.needs_scorer)
     found = [*found, fuse(found[0], found[2], opinions.seen.numpy(), fusion.mode, fusion.lam)]
     return [
         np.nan if ours is None else np.abs(ours - theirs.numpy()).max()
@@ -95,7 +95,7 @@ def main() -> None:
     runner = OnnxRunner(args.folder, threads=torch.get_num_threads())
     inferencer = load(args.config, args.weights, args.cfg_options)
     if args.pictures:
-        pictures = (np.ascontiguousarray(read_picture(path)[..., ::-1]) for path in expand(args.pictures))
+        pictures = (np.ascontiguousarray(read_image(path)[..., ::-1]) for path in expand(args.pictures))
     else:
         pictures = test_pictures(inferencer.cfg.test_dataloader.dataset, args.count)
     table = PrettyTable(['size', *COLUMNS, '% same', 's PyTorch', 's ONNX', 'x'], align='r')

@@ -11,7 +11,7 @@ import numpy as np
 from export_onnx import load, name_embeddings, write_names
 from mmengine.config import DictAction
 
-from mmzeg.apis.onnx_runner import NAMES
+from mmzeg.deployment.onnx_runner import NAMES
 from mmzeg.utils.preflight import one_line_errors
 
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 import mmzeg
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.inferencer import LOADERS
-from mmzeg.apis.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS, padded_size
-from mmzeg.clip.shortcuts import encode_image
-from mmzeg.models import OpinionFusion, ZegFormer
+from mmzeg.deployment.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS, padded_size
+from mmzeg.clip.fast_encoders import encode_image
+from mmzeg.models import ScoreFusion, ZegFormer
 from mmzeg.models.scorers import CLIPCropScorer
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.vocabulary import Vocabulary
@@ -57,7 +57,7 @@ def check_model(model: ZegFormer) -> None:
     for part, wanted in (
         (model, ZegFormer),
         (model.data_preprocessor, SegDataPreProcessor),
-        (model.fusion, OpinionFusion),
+        (model.fusion, ScoreFusion),
         (model.scorer, CLIPCropScorer),
     ):
         if part is not None and type(part) is not wanted:
@@ -110,7 +110,7 @@ def settings_of(inferencer: ZeroShotInferencer) -> dict:
         bias=scorer.clip.logit_bias or 0.0,
         styles=scorer.styles,
         grow=scorer.grow,
-        merge_iou=scorer.merge_iou,
+        merge_iou_thr=scorer.merge_iou_thr,
     )
     return dict(
         format=FORMAT,
@@ -149,7 +149,7 @@ def write_names(path: Path, names: dict[str, np.ndarray]) -> None:
         with partial.open('wb') as file:  # given a name, NumPy would add a suffix to it
             np.savez(file, **names)
 
-    write_whole(path, write)
+    atomic_write(path, write)
 
 
 class Segments(nn.Module):
@@ -165,7 +165,7 @@ class Segments(nn.Module):
 
     def forward(self, picture: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (1, Q, C + 1) and mask logits (1, Q, h, w) of an input (1, 3, H, W) and (C, d) embeddings."""
-        class_logits, mask_logits = self.model.decode_head(self.model.extract_feat(picture), text, last_alone=True)
+        class_logits, mask_logits = self.model.decode_head(self.model.extract_feat(picture), text, last_layer_only=True)
         return class_logits[-1], mask_logits[-1]
 
 
@@ -180,9 +180,9 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, sub_images: Tensor) -> Tensor:
+    def forward(self, crops: Tensor) -> Tensor:
         """(N, d) embeddings, not normalised, of (N, 3, h, w)."""
-        return encode_image(self.network, sub_images)
+        return encode_image(self.network, crops)
 
 
 def write_graph(
@@ -279,7 +279,7 @@ def export(inferencer: ZeroShotInferencer, folder: Path) -> dict[str, float]:
             # An input with a gradient: without one, attention is a fused operator that ONNX has not.
             traced = torch.randn(2, 3, *size, generator=generator).requires_grad_()
             cases = [[torch.randn(count, 3, *size, generator=generator)] for count in (1, 3)]
-            graph(CLIP, ImageEncoder(network), [traced], cases, dict(sub_images={0: 'sub_images'}), ['embeddings'])
+            graph(CLIP, ImageEncoder(network), [traced], cases, dict(crops={0: 'crops'}), ['embeddings'])
     write_names(folder / NAMES, names)
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding='utf-8')
     package = folder / 'mmzeg_onnx'

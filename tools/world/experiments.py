@@ -22,7 +22,7 @@ from prettytable import PrettyTable
 from quickstart import KEEP_MEMORY
 
 from mmzeg.datasets.world import SEEN
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
@@ -38,7 +38,7 @@ SCORERS = {
     'mask': ['model.scorer.style=mask'],
     'cropmask (published)': ['model.scorer.style=cropmask'],
     'crop + cropmask': ['model.scorer.style=[crop,cropmask]'],
-    'crop + cropmask, masks merged': ['model.scorer.style=[crop,cropmask]', 'model.scorer.merge_iou=0.4'],
+    'crop + cropmask, masks merged': ['model.scorer.style=[crop,cropmask]', 'model.scorer.merge_iou_thr=0.4'],
     'cropmask, masks not grown': ['model.scorer.style=cropmask', 'model.scorer.grow=0'],
     'cropmask, one prompt': ['model.scorer.style=cropmask', 'model.scorer.prompts=single'],
     'cropmask, 80 prompts': ['model.scorer.style=cropmask', 'model.scorer.prompts=imagenet'],
@@ -59,7 +59,7 @@ class Variant:
         return Path(self.config).stem
 
 
-MAIN = Variant('ignore_unlabelled', 'configs/zegformer_r18_world.py')
+MAIN = Variant('ignore_unlabelled_in_masks', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
     Variant('published losses', 'configs/zegformer_r18_world_published.py'),
@@ -149,7 +149,7 @@ class Experiments:
             kept.unlink(missing_ok=True)
             arguments = (folder / 'config.py', self.train(variant, seed), '--out', folder / out, *options)
             self._run(f'tools/analysis_tools/{tool}', *arguments, log=folder / f'{stem}.log')
-            write_whole(kept, lambda partial: partial.write_text(asked))
+            atomic_write(kept, lambda partial: partial.write_text(asked))
         return json.loads((folder / result).read_text())
 
     def _run(self, tool: str, *arguments: object, log: Path) -> None:

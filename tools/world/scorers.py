@@ -15,8 +15,8 @@ from mmengine.utils import track_iter_progress
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
-from mmzeg.evaluation.zero_shot_miou import count, summarize
-from mmzeg.utils.atomic import write_whole
+from mmzeg.evaluation.zero_shot_miou import count_areas, summarize_areas
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -28,9 +28,9 @@ DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
 # What is changed of the config's scorer, or what stands in its place.
 WAYS = {
     'exact': {},
-    'masks merged': dict(merge_iou=0.4),
+    'masks merged': dict(merge_iou_thr=0.4),
     'masks merged, threshold': dict(
-        merge_iou=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)
+        merge_iou_thr=0.4, pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)
     ),
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
     'threshold 0.5': dict(pruning=dict(type='mmzeg.ThresholdPruning', threshold=0.5, heard=0.4)),
@@ -83,13 +83,13 @@ def measure(cfg: Config, checkpoint: str, data: str) -> list[dict]:
             row['asked'] += sum(asked)
             for place, sample in enumerate(samples):
                 found, label = sample.pred_sem_seg.data[0], sample.gt_sem_seg.data[0]
-                row['areas'] = row['areas'] + count(found, label, len(seen), 255, sample.metainfo['img_path'])
+                row['areas'] = row['areas'] + count_areas(found, label, len(seen), 255, sample.metainfo['img_path'])
                 found = found.clone()
                 row['same'] += int((found == exact.setdefault(place, found)).sum())
                 pixels += found.numel() if name == 'exact' else 0
     pictures = len(loader.dataset)
     for row in rows.values():
-        scores = summarize(row.pop('areas'), seen)[0]
+        scores = summarize_areas(row.pop('areas'), seen)[0]
         row.update({score: scores[score] for score in SCORES})
         row.update(seconds=row['seconds'] / pictures, asked=row['asked'] / pictures, same=100 * row['same'] / pixels)
     return list(rows.values())
@@ -122,7 +122,7 @@ def draw(rows: list[dict], path: Path) -> None:
     axes.grid(alpha=0.3)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=120))
+    atomic_write(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=120))
 
 
 @one_line_errors

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmzeg.datasets.world import CLASSES, SEEN, Scene, draw_scene
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.weight_files import read_state
 
@@ -174,7 +174,7 @@ def main() -> None:
     train(network, scenes_of(args, network, statistics), args.scene_iters, args.scene_lr)
     state = network.backbone.state_dict()
     state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    write_whole(args.out, lambda partial: torch.save(state, partial))
+    atomic_write(args.out, lambda partial: torch.save(state, partial))
     print(f'{args.out}: {args.out.stat().st_size / 2**20:.1f} MB')
     report(network, statistics, args.held_out)
 

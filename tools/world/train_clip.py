@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmzeg.clip.prompts import get_templates
 from mmzeg.datasets.world import CLASSES, SYNONYMS
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -31,7 +31,7 @@ CONFIG = dict(
     text_cfg=dict(context_length=24, vocab_size=49408, width=40, heads=1, layers=2),
 )
 STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
-STYLES = ('cropmask', 'crop', 'mask')
+CROP_MODES = ('cropmask', 'crop', 'mask')
 
 
 def parse_args() -> argparse.Namespace:
@@ -127,7 +127,7 @@ def report(network: nn.Module, scenes: int) -> None:
     held_out = dict(size=size, split='test', **STATISTICS)
     alone = Segments(CLASSES, 20, styles={}, pictures=len(CLASSES), **held_out)
     print(f'{accuracy(network, alone):.1f} % of single pictures')
-    for style in STYLES:
+    for style in CROP_MODES:
         for ragged in (0.0, 1.0):
             cut = Segments(CLASSES, scenes, styles={style: 1.0}, ragged=ragged, pictures=0, **held_out)
             print(f'{accuracy(network, cut):.1f} % of {style}, {"ragged" if ragged else "true"} masks')
@@ -144,9 +144,9 @@ def save(network: nn.Module, folder: Path) -> None:
         name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
     path = folder / 'open_clip_model.safetensors'
-    write_whole(path, lambda partial: save_file(state, partial))
+    atomic_write(path, lambda partial: save_file(state, partial))
     config = json.dumps(dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS), indent=1) + '\n'
-    write_whole(folder / 'open_clip_config.json', lambda partial: partial.write_text(config))
+    atomic_write(folder / 'open_clip_config.json', lambda partial: partial.write_text(config))
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
 
 

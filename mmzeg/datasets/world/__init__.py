@@ -1,5 +1,5 @@
 from .backend import WorldBackend, scene_name
-from .scenes import Scene, draw_picture, draw_scene
+from .scenes import Scene, draw_object, draw_scene
 from .vocabulary import CLASSES, OBJECTS, OUTSIDE, SEEN, SYNONYMS, TEXTURES, UNSEEN
 
 __all__ = [
@@ -12,7 +12,7 @@ __all__ = [
     'UNSEEN',
     'Scene',
     'WorldBackend',
-    'draw_picture',
+    'draw_object',
     'draw_scene',
     'scene_name',
 ]

@@ -57,7 +57,7 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     return _photograph(random, picture), label
 
 
-def draw_picture(name: str, split: str, index: int, size: int = 64, unseen_share: float = 1.0) -> np.ndarray:
+def draw_object(name: str, split: str, index: int, size: int = 64, unseen_share: float = 1.0) -> np.ndarray:
     """A picture (size, size, 3) uint8 RGB that shows one class: an object that fills it, or nothing but a texture.
 
     Args:

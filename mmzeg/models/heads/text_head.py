@@ -21,7 +21,7 @@ class TextHead(BaseModule):
         out_channels (int): Width of the pixel decoder's last map.
         pixel_decoder (dict): One of mmdet's; channels are filled in.
         classifier (dict): ``mmzeg.CLIPTextClassifier``.
-        with_cp (bool): Gradient checkpointing, see ``kept_or_not``. Defaults to False.
+        with_cp (bool): Gradient checkpointing, see ``maybe_checkpoint``. Defaults to False.
         ignore_index (int): Label value without a class. Defaults to 255.
     """
 
@@ -70,7 +70,7 @@ class TextHead(BaseModule):
         fields = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
         return any(one['type'] == 'Pretrained' for one in fields)
 
-    def kept_or_not(self, function: Callable, *args: object, **kwargs: object) -> object:
+    def maybe_checkpoint(self, function: Callable, *args: object, **kwargs: object) -> object:
         """What a function gives; with ``with_cp`` what it reckons on the way is not kept for its gradient."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False, **kwargs)
@@ -79,12 +79,12 @@ class TextHead(BaseModule):
     def decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """The pixel decoder's map (B, out_channels, H/4, W/4) and its coarsest one (B, c, H/32, W/32)."""
         if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
-            mask_features, levels = self.kept_or_not(self.pixel_decoder, list(x))
+            mask_features, levels = self.maybe_checkpoint(self.pixel_decoder, list(x))
             return mask_features, levels[0]  # the coarsest first
         height, width = x[0].shape[-2:]
         shape = (4 * height, 4 * width)
         metas = [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0])
-        return self.kept_or_not(self.pixel_decoder, list(x), metas)
+        return self.maybe_checkpoint(self.pixel_decoder, list(x), metas)
 
     def present_labels(self, sample) -> Tensor:
         """(N,) the training classes in one image's ``gt_sem_seg``.

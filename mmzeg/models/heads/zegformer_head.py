@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmzeg.models.heads.masked_decoder import MaskedDecoder
 from mmzeg.models.heads.text_head import TextHead
-from mmzeg.models.semantic_map import assemble
+from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.registry import MODELS, TASK_UTILS
 
 
@@ -37,7 +37,7 @@ class ZegFormerHead(TextHead):
         loss_mask (dict): Focal loss of matched masks.
         loss_dice (dict): Dice loss of matched masks.
         no_object_weight (float): Weight of "no object" in ``loss_cls``. Defaults to 0.1.
-        ignore_unlabelled (bool): Only labelled pixels speak: the others are left out of matching costs and mask losses,
+        ignore_unlabelled_in_masks (bool): Only labelled pixels speak: the others are left out of matching costs and mask losses,
             and a query whose mask lies mostly on them is not taught "no object". As released (False) they count as
             background of every mask, which teaches masks to keep out of the unseen.
         masked_attention (bool): Queries look where their masks are, as in Mask2Former, rather than everywhere.
@@ -61,7 +61,7 @@ class ZegFormerHead(TextHead):
         loss_mask: dict,
         loss_dice: dict,
         no_object_weight: float = 0.1,
-        ignore_unlabelled: bool = False,
+        ignore_unlabelled_in_masks: bool = False,
         masked_attention: bool = False,
         with_cp: bool = False,
         ignore_index: int = 255,
@@ -79,7 +79,7 @@ class ZegFormerHead(TextHead):
             ignore_index=ignore_index,
             init_cfg=init_cfg,
         )
-        self.no_object_weight, self.ignore_unlabelled = no_object_weight, ignore_unlabelled
+        self.no_object_weight, self.ignore_unlabelled_in_masks = no_object_weight, ignore_unlabelled_in_masks
         self.masked_attention = masked_attention
         self.transformer_decoder = decoder
         # Only the plain FPN hands on the raw stride-32 map; the others hand on a memory of their own width.
@@ -116,14 +116,14 @@ class ZegFormerHead(TextHead):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(
-        self, x: tuple[Tensor, ...], text: Tensor | None = None, last_alone: bool = False
+        self, x: tuple[Tensor, ...], text: Tensor | None = None, last_layer_only: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Segments of every decoder layer.
 
         Args:
             x (tuple[Tensor]): Backbone maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i).
             text (Tensor, optional): (C, d) unit text embeddings. Defaults to those of the test vocabulary.
-            last_alone (bool): Of the last layer alone (L = 1), which is all that a test reads. Defaults to False.
+            last_layer_only (bool): Of the last layer alone (L = 1), which is all that a test reads. Defaults to False.
 
         Returns:
             tuple[Tensor, Tensor]: Class logits (L, B, Q, C + 1), "no object" last, and mask logits (L, B, Q, h, w) at
@@ -131,10 +131,10 @@ class ZegFormerHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
-        segments, mask_logits = self.segments(x, last_alone)
+        segments, mask_logits = self.segments(x, last_layer_only)
         return self.classifier(segments, text), mask_logits
 
-    def segments(self, x: tuple[Tensor, ...], last_alone: bool = False) -> tuple[Tensor, Tensor]:
+    def segments(self, x: tuple[Tensor, ...], last_layer_only: bool = False) -> tuple[Tensor, Tensor]:
         """Segments before they are named: embeddings (L, B, Q, c) and mask logits (L, B, Q, h, w); see ``forward``."""
         mask_features, memory = self.decode_pixels(x)
         batch, _, height, width = memory.shape
@@ -148,7 +148,7 @@ class ZegFormerHead(TextHead):
             rest = dict(inside=lambda segments: self.mask_embed(segments) @ small > 0)
         else:
             rest = dict(key_padding_mask=None)
-        segments = self.kept_or_not(
+        segments = self.maybe_checkpoint(
             self.transformer_decoder,
             query=torch.zeros_like(query_pos),
             key=memory,
@@ -157,15 +157,15 @@ class ZegFormerHead(TextHead):
             key_pos=position,
             **rest,
         )
-        if last_alone:
+        if last_layer_only:
             segments = segments[-1:]
         return segments, torch.einsum('lbqc,bchw->lbqhw', self.mask_embed(segments), mask_features)
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
         """Semantic map of ZegFormer-seg, uncalibrated: (B, C, H, W) at the padded input's size, values >= 0."""
-        class_logits, mask_logits = self(x, last_alone=True)
+        class_logits, mask_logits = self(x, last_layer_only=True)
         size = [4 * side for side in x[0].shape[-2:]]
-        return assemble(class_logits[-1].softmax(-1)[..., :-1], mask_logits[-1], size)
+        return assemble_semantic_map(class_logits[-1].softmax(-1)[..., :-1], mask_logits[-1], size)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
         """Losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``dN.`` for layer N's.
@@ -196,7 +196,7 @@ class ZegFormerHead(TextHead):
     def _targets(self, sample) -> tuple[Tensor, Tensor, Tensor | None]:
         """Labels (N,) and binary masks (N, H, W) of one image's classes; the pixels that speak (H, W), None for all."""
         labels, label_map = self.present_labels(sample), sample.gt_sem_seg.data
-        labelled = label_map[0] != self.ignore_index if self.ignore_unlabelled else None
+        labelled = label_map[0] != self.ignore_index if self.ignore_unlabelled_in_masks else None
         return labels, label_map == labels[:, None, None], labelled
 
     @torch.no_grad()
@@ -224,7 +224,7 @@ class ZegFormerHead(TextHead):
         for image, (queries, indices) in enumerate(matches):
             wanted[image, queries] = targets[image][0][indices]
         weights = torch.where(wanted == no_object, self.no_object_weight, 1.0)
-        if self.ignore_unlabelled:
+        if self.ignore_unlabelled_in_masks:
             weights = weights.masked_fill((wanted == no_object) & self._on_unlabelled(mask_logits, targets), 0.0)
         loss_cls = self.loss_cls(
             class_logits.flatten(0, 1).float(),
@@ -239,11 +239,11 @@ class ZegFormerHead(TextHead):
             return dict(loss_cls=loss_cls, loss_mask=nothing, loss_dice=nothing)
         masks = torch.cat([targets[image][1][indices] for image, (_, indices) in enumerate(matches)])
         labelled = None
-        if self.ignore_unlabelled:
+        if self.ignore_unlabelled_in_masks:
             labelled = torch.cat(
                 [targets[image][2].expand(len(queries), -1, -1) for image, (queries, _) in enumerate(matches)]
             )
-        found = self.kept_or_not(self._mask_losses, chosen, masks, labelled, num_masks)
+        found = self.maybe_checkpoint(self._mask_losses, chosen, masks, labelled, num_masks)
         return dict(loss_cls=loss_cls, loss_mask=found[0], loss_dice=found[1])
 
     def _mask_losses(

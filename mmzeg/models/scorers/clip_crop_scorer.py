@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
-from mmzeg.models.scorers.sub_images import STYLES, cut_sub_images, mask_probabilities
+from mmzeg.models.scorers.crops import CROP_MODES, crop_segments, mask_probabilities
 from mmzeg.registry import MODELS
 
 # Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache; enough to fill a GPU.
@@ -19,7 +19,7 @@ class CLIPCropScorer(CLIPScorer):
     """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows.
 
     Args:
-        clip, prompts, pruning, merge_iou: See ``CLIPScorer``.
+        clip, prompts, pruning, merge_iou_thr: See ``CLIPScorer``.
         style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
             ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
         grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
@@ -35,21 +35,21 @@ class CLIPCropScorer(CLIPScorer):
         grow: int = 0,
         chunk: int | None = None,
         pruning: dict | None = None,
-        merge_iou: float | None = None,
+        merge_iou_thr: float | None = None,
     ) -> None:
         styles = [style] if isinstance(style, str) else list(style)
-        strangers = [name for name in styles if name not in STYLES]
+        strangers = [name for name in styles if name not in CROP_MODES]
         if strangers or not styles:
             wrong = repr(strangers[0]) if strangers else 'list of none'
-            raise ValueError(f'sub-image style {wrong} is unknown: use one or more of {", ".join(STYLES)}')
+            raise ValueError(f'sub-image style {wrong} is unknown: use one or more of {", ".join(CROP_MODES)}')
         if chunk is not None and chunk < 1:
             raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
         if grow < 0:
             raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
-        super().__init__(clip, prompts, pruning, merge_iou)
+        super().__init__(clip, prompts, pruning, merge_iou_thr)
         self.styles, self.grow, self.chunk = styles, grow, chunk
 
-    def embed_batch(
+    def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """(S, Q, d) embeddings of the sub-images of S styles, for every image; sub-images of several share chunks."""
@@ -70,7 +70,7 @@ class CLIPCropScorer(CLIPScorer):
             parts.append((images[index], masks))
         return torch.stack(
             [
-                self.clip.encode_image(torch.cat([cut_sub_images(image, masks, size, style) for image, masks in parts]))
+                self.clip.encode_image(torch.cat([crop_segments(image, masks, size, style) for image, masks in parts]))
                 for style in self.styles
             ]
         )

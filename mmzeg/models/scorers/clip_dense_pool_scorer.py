@@ -6,7 +6,7 @@ from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from mmzeg.models.scorers.one_pass import OnePassScorer
+from mmzeg.models.scorers.one_pass_scorer import OnePassScorer
 from mmzeg.registry import MODELS
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmzeg.models.scorers.one_pass import OnePassScorer
+from mmzeg.models.scorers.one_pass_scorer import OnePassScorer
 from mmzeg.registry import MODELS
 
 
@@ -19,7 +19,7 @@ class CLIPMaskScorer(OnePassScorer):
     picture is as ever: no patch sees a token. A mask over the whole picture gives CLIP's own embedding.
 
     Args:
-        clip, prompts, input_size, context, pruning, merge_iou: See ``OnePassScorer``. Position embeddings are
+        clip, prompts, input_size, context, pruning, merge_iou_thr: See ``OnePassScorer``. Position embeddings are
             resized to the input.
         layers (int, optional): Only in so many last layers do tokens look under their masks; before, they are the one
             class token, which has seen everything. None: in all.
@@ -33,11 +33,11 @@ class CLIPMaskScorer(OnePassScorer):
         context: int = 0,
         layers: int | None = None,
         pruning: dict | None = None,
-        merge_iou: float | None = None,
+        merge_iou_thr: float | None = None,
     ) -> None:
         if layers is not None and layers < 1:
             raise ValueError(f'scorer layers must be 1 or more, got {layers}')
-        super().__init__(clip, prompts, input_size, context, pruning, merge_iou)
+        super().__init__(clip, prompts, input_size, context, pruning, merge_iou_thr)
         self.layers = layers
 
     def _cell(self, visual: nn.Module) -> int:

@@ -19,7 +19,7 @@ class CLIPScorer(ABC):
         prompts (str | list[str]): Prompt set, or templates, of CLIP's class names.
         pruning (dict, optional): ``mmzeg.GuaranteedPruning`` or ``mmzeg.ThresholdPruning``: which segments CLIP is not
             asked about. Defaults to None: it is asked about all.
-        merge_iou (float, optional): Masks with at least this IoU are shown to CLIP as one, see ``merge_duplicates``.
+        merge_iou_thr (float, optional): Masks with at least this IoU are shown to CLIP as one, see ``merge_similar_masks``.
             Defaults to None: each is shown as it is.
     """
 
@@ -28,11 +28,11 @@ class CLIPScorer(ABC):
         clip: dict,
         prompts: str | Sequence[str] = 'imagenet_select_clip',
         pruning: dict | None = None,
-        merge_iou: float | None = None,
+        merge_iou_thr: float | None = None,
     ) -> None:
-        if merge_iou is not None and not 0 < merge_iou <= 1:
-            raise ValueError(f'scorer merge_iou must lie above 0 and up to 1, or be None, got {merge_iou}')
-        self.merge_iou = merge_iou
+        if merge_iou_thr is not None and not 0 < merge_iou_thr <= 1:
+            raise ValueError(f'scorer merge_iou_thr must lie above 0 and up to 1, or be None, got {merge_iou_thr}')
+        self.merge_iou_thr = merge_iou_thr
         self.clip = MODELS.build(clip)
         self.prompts = prompts
         self.pruning = None if pruning is None else MODELS.build(pruning)
@@ -72,7 +72,7 @@ class CLIPScorer(ABC):
         valid_sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
         """The same for several images, which may differ in their number of segments."""
-        return [self.name(views, vocabulary) for views in self.embed_batch(images, mask_logits, valid_sizes)]
+        return [self.name(views, vocabulary) for views in self.encode_batch(images, mask_logits, valid_sizes)]
 
     def name(self, views: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Logits (Q, C) of what ``embed`` found of one image."""
@@ -82,11 +82,11 @@ class CLIPScorer(ABC):
         return self.clip.logit_scale * embeddings @ text.t() + (self.clip.logit_bias or 0.0)
 
     def embed(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
-        """(V, Q, d) embeddings of one image, see ``embed_batch``; arguments as in ``__call__``."""
-        return self.embed_batch([image], [mask_logits], [valid_size])[0]
+        """(V, Q, d) embeddings of one image, see ``encode_batch``; arguments as in ``__call__``."""
+        return self.encode_batch([image], [mask_logits], [valid_size])[0]
 
     @abstractmethod
-    def embed_batch(
+    def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """(V, Q, d) image embeddings of V views of every segment, not normalised, for every image."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.geometry import Geometry
-from mmzeg.models.label_tiles import mask_rows
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.image_sizes import ImageSizes
+from mmzeg.models.label_map import mask_rows
 from mmzeg.registry import MODELS
 
 # Sums of float32 in another order differ by less.
@@ -24,23 +24,23 @@ class Picture:
     Args:
         class_logits (Tensor): (Q, C + 1).
         mask_logits (Tensor): (Q, h, w).
-        geometry (Geometry): Of the picture.
+        geometry (ImageSizes): Of the picture.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
-    geometry: Geometry
-    image_logits: Tensor = field(init=False)
+    geometry: ImageSizes
+    clip_logits: Tensor = field(init=False)
     asked: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         # Of whom CLIP is not asked, the opinion is that it shows nothing: a score of 0.
-        self.image_logits = torch.full_like(self.class_logits[:, :-1], -torch.inf)
+        self.clip_logits = torch.full_like(self.class_logits[:, :-1], -torch.inf)
         self.asked = torch.zeros_like(self.class_logits[:, 0], dtype=torch.bool)
 
     def hear(self, queries: Tensor, logits: Tensor) -> None:
         """Take CLIP's logits (n, C) of some queries."""
-        self.image_logits[queries], self.asked[queries] = logits, True
+        self.clip_logits[queries], self.asked[queries] = logits, True
 
 
 # Queries of every picture, and CLIP's logits of them.
@@ -51,13 +51,13 @@ Ask = Callable[[list[Tensor]], list[Tensor]]
 class GuaranteedPruning:
     """Asks until no answer could change the label of any pixel: labels are those of asking about every segment.
 
-    A segment's score is bounded by its own opinion (``OpinionFusion.bound``); a pixel is decided where its best class
+    A segment's score is bounded by its own opinion (``ScoreFusion.bound``); a pixel is decided where its best class
     stays ahead of every other one even if all that were not asked about scored their bounds. Scores of the semantic map
     are lower than those of asking about all. Holds for pictures that are tested as a whole.
     """
 
     def __call__(
-        self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
+        self, ask: Ask, pictures: list[Picture], fusion: ScoreFusion, seen: Tensor, max_logit: float
     ) -> None:
         """Ask about what matters; the pictures hear the answers."""
         bounds = [fusion.bound(picture.class_logits, max_logit, seen) for picture in pictures]
@@ -68,9 +68,9 @@ class GuaranteedPruning:
             wanted = [self._open(picture, b, fusion, seen) for picture, b in zip(pictures, bounds, strict=True)]
 
     @staticmethod
-    def _open(picture: Picture, bound: Tensor, fusion: OpinionFusion, seen: Tensor) -> Tensor:
+    def _open(picture: Picture, bound: Tensor, fusion: ScoreFusion, seen: Tensor) -> Tensor:
         """The queries that could do most at the pixels that are not decided; none if all are."""
-        low = fusion(picture.class_logits, picture.image_logits, seen)
+        low = fusion(picture.class_logits, picture.clip_logits, seen)
         high = torch.where(picture.asked[:, None], low, bound)
         taken = fusion.gamma * seen.to(low.dtype)
         influence = torch.zeros_like(low[:, 0])
@@ -106,7 +106,7 @@ class ThresholdPruning:
         self.threshold, self.heard, self.objectness = threshold, heard, objectness
 
     def __call__(
-        self, ask: Ask, pictures: list[Picture], fusion: OpinionFusion, seen: Tensor, max_logit: float
+        self, ask: Ask, pictures: list[Picture], fusion: ScoreFusion, seen: Tensor, max_logit: float
     ) -> None:
         """Ask about what may be heard; the pictures hear the answers."""
         wanted = [self._heard(picture) for picture in pictures]

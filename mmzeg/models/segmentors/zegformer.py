@@ -6,12 +6,12 @@ import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
-from mmzeg.models.geometry import Geometry, valid_size
-from mmzeg.models.label_tiles import label_map
-from mmzeg.models.scorers.duplicates import merge_duplicates
+from mmzeg.models.image_sizes import ImageSizes, valid_size
+from mmzeg.models.label_map import label_map
+from mmzeg.models.scorers.mask_merging import merge_similar_masks
 from mmzeg.models.scorers.pruning import GuaranteedPruning, Picture
 from mmzeg.models.segmentors.zero_shot_segmentor import ZeroShotSegmentor
-from mmzeg.models.semantic_map import assemble
+from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.registry import MODELS
 
 
@@ -26,7 +26,7 @@ class ZegFormer(ZeroShotSegmentor):
         decode_head (dict): ``mmzeg.ZegFormerHead``; without ``in_channels`` they are read from the backbone.
         scorer (dict, optional): CLIP's opinion at test, e.g. ``mmzeg.CLIPCropScorer``; needed unless the fusion mode is
             ``seg``.
-        fusion (dict, optional): Arguments of ``mmzeg.models.OpinionFusion``.
+        fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(labels_only=True)`` is for many classes: memory
             that does not grow with them, and no ``seg_logits`` in the results; of whole pictures that are not flipped.
     """
@@ -40,7 +40,7 @@ class ZegFormer(ZeroShotSegmentor):
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, **kwargs)
-        self.fusion = MODELS.build(dict(type='mmzeg.OpinionFusion') | dict(fusion or {}))
+        self.fusion = MODELS.build(dict(type='mmzeg.ScoreFusion') | dict(fusion or {}))
         # Not a module: its frozen CLIP is neither trained, moved by the runner, nor saved.
         self.scorer = None if scorer is None else MODELS.build(scorer)
         if self.fusion.needs_scorer and self.scorer is None:
@@ -50,23 +50,23 @@ class ZegFormer(ZeroShotSegmentor):
                 "GuaranteedPruning holds for whole pictures: set model.test_cfg.mode='whole', or ThresholdPruning"
             )
 
-    def opinions(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def predict_logits(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP's logits (B, Q, C) where fusion needs them."""
-        found = self.decode_head(self._features(inputs), last_alone=True)
+        found = self.decode_head(self._features(inputs), last_layer_only=True)
         class_logits, mask_logits = (layers[-1].float() for layers in found)
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
         with single_precision(inputs):
-            image_logits = self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
-        return class_logits, mask_logits, image_logits
+            clip_logits = self._image_logits(inputs, class_logits, mask_logits, batch_img_metas)
+        return class_logits, mask_logits, clip_logits
 
-    def unnamed(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, list[Tensor] | None]:
+    def encode_segments(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         """What any vocabulary can name: segment embeddings (B, Q, c), mask logits (B, Q, h, w), and of every image
         CLIP's embeddings (V, Q, d) of its segments, None without a scorer.
 
         The classifier's ``forward`` and the scorer's ``name`` make of them what ``opinions`` gives without pruning.
         """
-        found = self.decode_head.segments(self._features(inputs), last_alone=True)
+        found = self.decode_head.segments(self._features(inputs), last_layer_only=True)
         segments, mask_logits = (layers[-1].float() for layers in found)
         if self.scorer is None:
             return segments, mask_logits, None
@@ -75,15 +75,15 @@ class ZegFormer(ZeroShotSegmentor):
         with single_precision(inputs):
             no_object = classifier(segments, classifier.no_object.new_empty(0, len(classifier.no_object)))
             shown = self._shown(no_object[..., 0], mask_logits)
-            return segments, mask_logits, self.scorer.embed_batch(self.denormalize(inputs), shown, valid)
+            return segments, mask_logits, self.scorer.encode_batch(self.denormalize(inputs), shown, valid)
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Semantic map (B, C, H, W) at the padded input's size, calibrated."""
-        class_logits, mask_logits, image_logits = self.opinions(inputs, batch_img_metas)
+        class_logits, mask_logits, clip_logits = self.predict_logits(inputs, batch_img_metas)
         seen = self.seen_mask(inputs.device)
         with single_precision(inputs):
-            scores = self.fusion(class_logits, image_logits, seen)
-            return self.fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
+            scores = self.fusion(class_logits, clip_logits, seen)
+            return self.fusion.calibrate(assemble_semantic_map(scores, mask_logits, inputs.shape[-2:]), seen)
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """mmseg's, which tells every window of the whole picture's padding as if it were its own."""
@@ -96,12 +96,12 @@ class ZegFormer(ZeroShotSegmentor):
         if not whole or any(sample.metainfo.get('flip') for sample in data_samples):
             return super().predict(inputs, data_samples)
         metas = [sample.metainfo for sample in data_samples]
-        class_logits, mask_logits, image_logits = self.opinions(inputs, metas)
+        class_logits, mask_logits, clip_logits = self.predict_logits(inputs, metas)
         seen = self.seen_mask(inputs.device)
-        scores = self.fusion(class_logits, image_logits, seen)
+        scores = self.fusion(class_logits, clip_logits, seen)
         taken = self.fusion.gamma * seen.to(scores.dtype)
         for image, score, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
-            labels = label_map(score, logits, Geometry.of(image, sample.metainfo), taken)
+            labels = label_map(score, logits, ImageSizes.of(image, sample.metainfo), taken)
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
 
@@ -130,18 +130,18 @@ class ZegFormer(ZeroShotSegmentor):
             return found
 
         pictures = [
-            Picture(logits, masks, Geometry.of(inputs, meta))
+            Picture(logits, masks, ImageSizes.of(inputs, meta))
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
         pruning(ask, pictures, self.fusion, self.seen_mask(inputs.device), self.scorer.max_logit(inputs.device))
-        return torch.stack([picture.image_logits for picture in pictures])
+        return torch.stack([picture.clip_logits for picture in pictures])
 
     def _shown(self, no_object: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
         """Mask logits (Q, h, w) of every image as the scorer gets them; logits (B, Q) of "no object"."""
-        iou = getattr(self.scorer, 'merge_iou', None)
+        iou = getattr(self.scorer, 'merge_iou_thr', None)
         if iou is None:
             return mask_logits
-        return [merge_duplicates(*pair, iou) for pair in zip(no_object, mask_logits, strict=True)]
+        return [merge_similar_masks(*pair, iou) for pair in zip(no_object, mask_logits, strict=True)]
 
     def _ask(self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid: list[tuple]) -> list[Tensor]:
         """Logits of the scorer for every image; one that has no ``batch`` sees them one by one."""

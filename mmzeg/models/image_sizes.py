@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ImageSizes:
     """Heights and widths of one picture.
 
     Args:
@@ -21,7 +21,7 @@ class Geometry:
     original: Sequence[int]
 
     @classmethod
-    def of(cls, inputs: Tensor, meta: dict) -> 'Geometry':
+    def of(cls, inputs: Tensor, meta: dict) -> 'ImageSizes':
         """Of a picture in padded inputs (..., H, W), by mmseg's meta information."""
         return cls(inputs.shape[-2:], valid_size(meta, inputs), meta['ori_shape'][:2])
 

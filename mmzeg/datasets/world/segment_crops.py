@@ -10,8 +10,8 @@ from mmengine.utils import track_iter_progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mmzeg.datasets.world import CLASSES, Scene, draw_picture, draw_scene
-from mmzeg.models.scorers.sub_images import cut_sub_images, mask_probabilities
+from mmzeg.datasets.world import CLASSES, Scene, draw_object, draw_scene
+from mmzeg.models.scorers.crops import crop_segments, mask_probabilities
 
 # A world of its own, so that no scene of the benchmark is met here.
 SEED = 1
@@ -58,7 +58,7 @@ class Segments(Dataset):
         for offset in range(self.pictures):
             number = index * self.pictures + offset
             name = self.names[number % len(self.names)]
-            picture = draw_picture(name, self.split, number // len(self.names), self.size, self.unseen_share)
+            picture = draw_object(name, self.split, number // len(self.names), self.size, self.unseen_share)
             parts.append(self._normalize(picture)[None])
             labels.append(self.names.index(name))
         for part, label in self._segments(index, generator) if self.styles else ():
@@ -82,7 +82,7 @@ class Segments(Dataset):
         kinds, weights = list(self.styles), torch.tensor(list(self.styles.values()))
         chosen = torch.multinomial(weights, len(present), replacement=True, generator=generator).tolist()
         return [
-            (cut_sub_images(image, seen_by[i : i + 1], (self.size, self.size), kinds[kind]), self.names.index(name))
+            (crop_segments(image, seen_by[i : i + 1], (self.size, self.size), kinds[kind]), self.names.index(name))
             for i, (kind, name) in enumerate(zip(chosen, (CLASSES[label] for label in present), strict=True))
         ]
 

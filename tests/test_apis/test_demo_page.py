@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.page_html import chips, legend
-from mmzeg.apis.visit import Visit, class_names
+from mmzeg.apis.demo_page_html import chips, legend
+from mmzeg.apis.demo_session import Session, class_names
 from mmzeg.datasets.world import Scene, draw_scene
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.fusion import ScoreFusion
 from mmzeg.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def address(inferencer, folder, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('GRADIO_TEMP_DIR', str(tmp_path_factory.mktemp('uploads')))
-        from mmzeg.apis.page import build_page, serve
+        from mmzeg.apis.demo_page import build_page, serve
 
         page = build_page(inferencer, [str(folder / 'one.png')])
         yield serve(page, '127.0.0.1', None, '1mb')
@@ -128,7 +128,7 @@ def test_a_visit(visit, folder, tmp_path):
     tab.click('#view_full img', position=dict(x=40, y=60))
     tab.wait_for_selector('#details h3')
     said = tab.inner_text('#details')
-    assert 'Mode full, pixel (' in said and 'Opinions on the segment' in said and 'Runners-up of the pixel' in said
+    assert 'Mode full, pixel (' in said and 'SegmentPredictions on the segment' in said and 'Runners-up of the pixel' in said
     tab.click('#make')
     for place, kind in enumerate(('png', 'json')):
         with tab.expect_download() as download:
@@ -234,8 +234,8 @@ def test_on_a_phone(visit, folder):
 def test_as_the_inferencers_own(inferencer, folder):
     """A large picture is drawn smaller; what is said of it and the files are of its own pixels."""
     Image.open(folder / 'two.png').resize((1280, 640)).save(folder / 'large.png')
-    fusion = OpinionFusion('full', 0.4, 0.05)
-    visit = Visit.begin(inferencer, str(folder / 'large.png'))
+    fusion = ScoreFusion('full', 0.4, 0.05)
+    visit = Session.begin(inferencer, str(folder / 'large.png'))
     visit = visit.named(inferencer, ['grass', 'lawn', 'brick', 'sky'])
     (own,) = inferencer(str(folder / 'large.png'), ['grass', 'lawn', 'brick', 'sky'], mode='full', lam=0.4, gamma=0.05)[
         'predictions'
@@ -266,7 +266,7 @@ def test_class_names():
 
 
 def test_only_uploads_are_opened(inferencer, folder, tmp_path, monkeypatch):
-    from mmzeg.apis.page import Actions
+    from mmzeg.apis.demo_page import Actions
 
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path))
     actions = Actions(inferencer)

@@ -6,69 +6,69 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.geometry import Geometry
-from mmzeg.models.label_tiles import label_and_query_maps, label_map, mask_rows
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.image_sizes import ImageSizes
+from mmzeg.models.label_map import label_and_query_maps, label_map, mask_rows
 from mmzeg.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Look:
+class EncodedImage:
     """The segments of one picture, which any vocabulary can name.
 
     Args:
         embeddings (Tensor): (Q, c) of the segments.
         mask_logits (Tensor): (Q, h, w).
         views (Tensor, optional): (V, Q, d) CLIP's embeddings, None where there is no scorer.
-        geometry (Geometry): Of the picture.
+        geometry (ImageSizes): Of the picture.
         image (Tensor): (3, H', W') RGB in 0..255, the padded input that the scorer is given.
     """
 
     embeddings: Tensor
     mask_logits: Tensor
     views: Tensor | None
-    geometry: Geometry
+    geometry: ImageSizes
     image: Tensor
 
 
 @dataclass(frozen=True)
-class Opinions:
+class SegmentPredictions:
     """The segments of one picture, and what is said of them. Fusion and calibration come after.
 
     Args:
         class_logits (Tensor): (Q, C + 1) of the classifier, "no object" last.
         mask_logits (Tensor): (Q, h, w).
-        image_logits (Tensor, optional): (Q, C) of the scorer; None where it was not asked.
+        clip_logits (Tensor, optional): (Q, C) of the scorer; None where it was not asked.
         vocabulary (Vocabulary): The C classes.
-        geometry (Geometry): Of the picture.
+        geometry (ImageSizes): Of the picture.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
-    image_logits: Tensor | None
+    clip_logits: Tensor | None
     vocabulary: Vocabulary
-    geometry: Geometry
+    geometry: ImageSizes
 
     @property
     def seen(self) -> Tensor:
         """(C,) bool: which classes are seen."""
         return torch.tensor(self.vocabulary.seen_mask, device=self.class_logits.device)
 
-    def scores(self, fusion: OpinionFusion) -> Tensor:
+    def scores(self, fusion: ScoreFusion) -> Tensor:
         """(Q, C) scores in [0, 1] of the segments, not calibrated.
 
         Raises:
             ValueError: The fusion needs CLIP's opinion and it was not asked.
         """
-        if fusion.needs_scorer and self.image_logits is None:
+        if fusion.needs_scorer and self.clip_logits is None:
             raise ValueError(f"mode {fusion.mode!r} needs CLIP's opinion, and there is none: use mode='seg'")
-        return fusion(self.class_logits, self.image_logits, self.seen)
+        return fusion(self.class_logits, self.clip_logits, self.seen)
 
-    def label_map(self, fusion: OpinionFusion) -> Tensor:
+    def label_map(self, fusion: ScoreFusion) -> Tensor:
         """(H, W) class indices at the picture's own size."""
         return label_map(*self._tiled(fusion))
 
-    def read(self, fusion: OpinionFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
+    def read(self, fusion: ScoreFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
         """The label map (H, W), and its parts: pixels of one class to which one query gives most.
 
         Returns:
@@ -88,17 +88,17 @@ class Opinions:
             found.append(part | dict(mask=inside.cpu().numpy()) if masks else part)
         return labels, sorted(found, key=lambda part: -part['area'])
 
-    def semantic_map(self, fusion: OpinionFusion) -> Tensor:
+    def semantic_map(self, fusion: ScoreFusion) -> Tensor:
         """(C, H, W) at the picture's own size, calibrated."""
         scores = self.scores(fusion)
         rows = [torch.einsum('qc,qhw->chw', scores, masks) for masks in self._mask_rows()]
         return fusion.calibrate(torch.cat(rows, 1), self.seen)
 
-    def explain(self, fusion: OpinionFusion, x: int, y: int, top: int = 5) -> dict:
+    def explain(self, fusion: ScoreFusion, x: int, y: int, top: int = 5) -> dict:
         """How one pixel got its name.
 
         Args:
-            fusion (OpinionFusion): What decided.
+            fusion (ScoreFusion): What decided.
             x, y (int): Column and row, from 0.
             top (int): How many names a list has.
 
@@ -132,18 +132,18 @@ class Opinions:
             **self.of_query(fusion, query, top),
         )
 
-    def of_query(self, fusion: OpinionFusion, query: int, top: int = 5) -> dict:
+    def of_query(self, fusion: ScoreFusion, query: int, top: int = 5) -> dict:
         """What was said of a query's segment: ``seg`` (p), ``img`` (p', None if CLIP was not asked) and ``fused``.
 
         Lists are of (name, score), best first.
         """
         class_logits = self.class_logits[query]
-        image_logits = None if self.image_logits is None else self.image_logits[query]
-        said = dict(seg=OpinionFusion('seg'), img=OpinionFusion('img'), fused=fusion)
+        clip_logits = None if self.clip_logits is None else self.clip_logits[query]
+        said = dict(seg=ScoreFusion('seg'), img=ScoreFusion('img'), fused=fusion)
         return {
             name: None
-            if one.needs_scorer and image_logits is None
-            else self._top(one(class_logits, image_logits, self.seen), top)
+            if one.needs_scorer and clip_logits is None
+            else self._top(one(class_logits, clip_logits, self.seen), top)
             for name, one in said.items()
         }
 
@@ -157,6 +157,6 @@ class Opinions:
     def _mask_rows(self) -> Iterator[Tensor]:
         return mask_rows(self.mask_logits, self.geometry, len(self.vocabulary))
 
-    def _tiled(self, fusion: OpinionFusion) -> tuple:
+    def _tiled(self, fusion: ScoreFusion) -> tuple:
         scores = self.scores(fusion)
         return scores, self.mask_logits, self.geometry, fusion.gamma * self.seen.to(scores.dtype)

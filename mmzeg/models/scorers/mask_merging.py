@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def merge_duplicates(no_object: Tensor, mask_logits: Tensor, iou: float) -> Tensor:
+def merge_similar_masks(no_object: Tensor, mask_logits: Tensor, iou: float) -> Tensor:
     """Give near-duplicates the mask that they agree on, which is less ragged than any of them.
 
     Beginning with what is least like "no object", each takes the later masks that have at least this IoU with its own.

@@ -14,7 +14,7 @@ class OnePassScorer(CLIPScorer):
     """Looks at the picture once in every size, and takes from it what lies under each mask.
 
     Args:
-        clip, prompts, pruning, merge_iou: See ``CLIPScorer``.
+        clip, prompts, pruning, merge_iou_thr: See ``CLIPScorer``.
         input_size (int | list[int], optional): Shorter side of the picture as CLIP gets it, in pixels; of several, the
             embeddings are averaged. None: CLIP's own; the aspect ratio is kept where the encoder takes other sizes.
         context (int): Cells of CLIP's map by which a mask is grown on every side. Defaults to 0.
@@ -27,17 +27,17 @@ class OnePassScorer(CLIPScorer):
         input_size: int | Sequence[int] | None = None,
         context: int = 0,
         pruning: dict | None = None,
-        merge_iou: float | None = None,
+        merge_iou_thr: float | None = None,
     ) -> None:
         sizes = [input_size] if isinstance(input_size, int) or input_size is None else list(input_size)
         if not sizes or any(size is not None and size < 1 for size in sizes):
             raise ValueError(f'scorer input_size must be 1 pixel or more, got {input_size}')
         if context < 0:
             raise ValueError(f'scorer context must be 0 or more, got {context}')
-        super().__init__(clip, prompts, pruning, merge_iou)
+        super().__init__(clip, prompts, pruning, merge_iou_thr)
         self.sizes, self.context = sizes, context
 
-    def embed_batch(
+    def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """(V, Q, d) embeddings under the masks, in V sizes, for every image."""

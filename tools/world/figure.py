@@ -14,9 +14,9 @@ from matplotlib import patheffects
 from mmengine.config import DictAction
 from scipy import ndimage
 
-from mmzeg.models import OpinionFusion
-from mmzeg.models.semantic_map import assemble
-from mmzeg.utils.atomic import write_whole
+from mmzeg.models import ScoreFusion
+from mmzeg.models.semantic_map import assemble_semantic_map
+from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
@@ -46,15 +46,15 @@ def views(model, batch: dict) -> dict[str, np.ndarray]:
     batch = model.data_preprocessor(batch, False)
     inputs, sample = batch['inputs'], batch['data_samples'][0]
     seen = model.seen_mask(inputs.device)
-    class_logits, mask_logits, image_logits = model.opinions(inputs, [sample.metainfo])
+    class_logits, mask_logits, clip_logits = model.predict_logits(inputs, [sample.metainfo])
     found = dict(
         photo=model.denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy(),
         truth=sample.gt_sem_seg.data[0].cpu().numpy(),
     )
     for mode in ('seg', 'full'):
-        fusion = OpinionFusion(mode, model.fusion.lam, model.fusion.gamma)
-        scores = fusion(class_logits, image_logits, seen)
-        semantic_map = fusion.calibrate(assemble(scores, mask_logits, inputs.shape[-2:]), seen)
+        fusion = ScoreFusion(mode, model.fusion.lam, model.fusion.gamma)
+        scores = fusion(class_logits, clip_logits, seen)
+        semantic_map = fusion.calibrate(assemble_semantic_map(scores, mask_logits, inputs.shape[-2:]), seen)
         found[mode] = semantic_map.argmax(1)[0].cpu().numpy()
     return found
 
@@ -118,7 +118,7 @@ def main() -> None:
                 draw_labels(axis, row['photo'], row[name], meta)
     figure.supxlabel('yellow with a star: a class that had no label in training', fontsize=10)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(args.out, lambda partial: figure.savefig(partial, format=args.out.suffix[1:], dpi=110))
+    atomic_write(args.out, lambda partial: figure.savefig(partial, format=args.out.suffix[1:], dpi=110))
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .onnx_arrays import cut_sub_images, grow, mask_probabilities, mask_rows, merge_duplicates
+from .onnx_arrays import crop_segments, grow, mask_probabilities, mask_rows, merge_similar_masks
 
 FORMAT = 2
 SEGMENTS, CLIP, NAMES, SETTINGS = 'segments.onnx', 'clip.onnx', 'names.npz', 'settings.json'
@@ -81,7 +81,7 @@ class OnnxRunner:
                 with a synonym. Defaults to the exported config's.
             seen (Sequence[str], optional): Those of ``classes`` that are scored and calibrated as seen. Defaults to
                 those that the model was trained on, by name.
-            mode, lam, gamma (optional): As in ``mmzeg.OpinionFusion``. Default to the exported config's.
+            mode, lam, gamma (optional): As in ``mmzeg.ScoreFusion``. Default to the exported config's.
             return_scores (bool): Also return the semantic map.
 
         Returns:
@@ -95,12 +95,12 @@ class OnnxRunner:
         """
         names, is_seen = self._vocabulary(classes, seen)
         mode, lam, gamma = self._fusion(mode, lam, gamma)
-        pixels = read_picture(picture)
+        pixels = read_image(picture)
         original = pixels.shape[:2]
         pixels = self.resized(pixels)
         valid = pixels.shape[:2]
-        class_logits, mask_logits, image_logits = self.opinions(pixels, names, mode != 'seg')
-        scores = fuse(class_logits, image_logits, is_seen, mode, lam)
+        class_logits, mask_logits, clip_logits = self.predict_logits(pixels, names, mode != 'seg')
+        scores = fuse(class_logits, clip_logits, is_seen, mode, lam)
         taken = (gamma * is_seen).astype(np.float32)[:, None]
         padded = padded_size(valid, self.settings['pad'])
         step = max(1, TILE // (max(scores.shape) * max(original[1], padded[1])))
@@ -132,7 +132,7 @@ class OnnxRunner:
                 picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
         return picture
 
-    def opinions(
+    def predict_logits(
         self, picture: np.ndarray, classes: Sequence[str], ask_clip: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Class logits (Q, C + 1), mask logits (Q, h, w), and CLIP's logits (Q, C) if it is asked.
@@ -150,9 +150,9 @@ class OnnxRunner:
             return class_logits, mask_logits, None
         clip = self.settings['clip']
         image = (picture - 255 * np.float32(clip['mean'])) / (255 * np.float32(clip['std']))
-        merge_iou, shown = clip['merge_iou'], mask_logits
-        if merge_iou is not None:
-            shown = merge_duplicates(class_logits[:, -1], mask_logits, merge_iou)
+        merge_iou_thr, shown = clip['merge_iou_thr'], mask_logits
+        if merge_iou_thr is not None:
+            shown = merge_similar_masks(class_logits[:, -1], mask_logits, merge_iou_thr)
         views = self.embed(_padded(image, inputs.shape[1:]), shown)
         embeddings = _unit(_unit(views).mean(0))
         return class_logits, mask_logits, clip['scale'] * embeddings @ self._text['clip'][rows].T + clip['bias']
@@ -179,8 +179,8 @@ class OnnxRunner:
             masks = mask_probabilities(mask_logits[chunk], image.shape[1:])
             if clip['grow']:
                 masks = grow(masks, clip['grow'])
-            views = [cut_sub_images(image, masks, clip['size'], style) for style in clip['styles']]
-            parts.append(np.stack([self._clip.run(None, dict(sub_images=view))[0] for view in views]))
+            views = [crop_segments(image, masks, clip['size'], style) for style in clip['styles']]
+            parts.append(np.stack([self._clip.run(None, dict(crops=view))[0] for view in views]))
         return np.concatenate(parts, 1)[:, np.searchsorted(shown, first)]
 
     def _vocabulary(self, classes: Sequence[str] | None, seen: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
@@ -223,10 +223,10 @@ class OnnxRunner:
         return path
 
 
-def read_picture(picture: str | Path | np.ndarray | Image.Image) -> np.ndarray:
+def read_image(picture: str | Path | np.ndarray | Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright; ValueError where it is no whole picture, or more to it than 8 bits of colour.
 
-    ``mmzeg.apis.pictures`` reads more kinds, and needs mmzeg.
+    ``mmzeg.apis.image_reading`` reads more kinds, and needs mmzeg.
     """
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
@@ -235,7 +235,7 @@ def read_picture(picture: str | Path | np.ndarray | Image.Image) -> np.ndarray:
     if not isinstance(picture, Image.Image):
         try:
             with Image.open(picture) as image:
-                return read_picture(image)
+                return read_image(image)
         except FileNotFoundError:
             raise
         except (OSError, SyntaxError) as error:  # PIL's own are among them
@@ -278,20 +278,20 @@ def _padded(picture: np.ndarray, size: Sequence[int], value: float = 0.0) -> np.
 
 
 def fuse(
-    class_logits: np.ndarray, image_logits: np.ndarray | None, seen: np.ndarray, mode: str, lam: float
+    class_logits: np.ndarray, clip_logits: np.ndarray | None, seen: np.ndarray, mode: str, lam: float
 ) -> np.ndarray:
-    """Scores (Q, C) in 0..1, as ``mmzeg.OpinionFusion``.
+    """Scores (Q, C) in 0..1, as ``mmzeg.ScoreFusion``.
 
     Args:
         class_logits (np.ndarray): (Q, C + 1), "no object" last.
-        image_logits (np.ndarray, optional): (Q, C) of CLIP; unused in mode ``seg``.
+        clip_logits (np.ndarray, optional): (Q, C) of CLIP; unused in mode ``seg``.
         seen (np.ndarray): (C,) bool.
         mode (str), lam (float): As there.
     """
     p = _softmax(class_logits)[:, :-1]
     if mode == 'seg':
         return p
-    q = _softmax(np.concatenate([image_logits, class_logits[:, -1:]], 1))[:, :-1]
+    q = _softmax(np.concatenate([clip_logits, class_logits[:, -1:]], 1))[:, :-1]
     if mode == 'img':
         return q
     as_unseen = p ** (1 - lam) * q**lam

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain_reference import PlainScorer, sub_images
+from plain_reference import ReferenceScorer, crops
 
 from mmzeg.models import CLIPCropScorer
-from mmzeg.models.scorers.sub_images import cut_sub_images, mask_boxes
+from mmzeg.models.scorers.crops import crop_segments, mask_boxes
 from mmzeg.vocabulary import Vocabulary
 
 CLIP = dict(
@@ -40,9 +40,9 @@ def test_as_the_plain_way_cuts(style, size):
     inside = masks > 0.5
     found = mask_boxes(inside).float()
     assert found[:2].tolist() == [list(boxes[0]), list(boxes[1])] and found[-2:].tolist() == [[0, 0, 90, 60]] * 2
-    wanted = sub_images(image, inside, size, style)
+    wanted = crops(image, inside, size, style)
     # On noise a sample's position, rounded another way, is worth this much.
-    torch.testing.assert_close(cut_sub_images(image, masks, size, style), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(crop_segments(image, masks, size, style), wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('style', ['crop', 'mask', 'cropmask'])
@@ -54,11 +54,11 @@ def test_empty_masks_go_through_clip_once(tmp_path, monkeypatch, style, empty):
     for query in set(range(5)) - set(empty):
         masks[query, query : query + 6, 2 * query : 2 * query + 9] = 9.0
     scorer = CLIPCropScorer(CLIP, 'single', style=style, chunk=2)
-    alone = torch.cat([scorer.embed(image, mask[None], (64, 96)) for mask in masks], 1)
+    alone = torch.cat([scorer.encode(image, mask[None], (64, 96)) for mask in masks], 1)
     shown = []
     encode = scorer.clip.encode_image
     monkeypatch.setattr(scorer.clip, 'encode_image', lambda images: shown.append(len(images)) or encode(images))
-    torch.testing.assert_close(scorer.embed(image, masks, (64, 96)), alone)
+    torch.testing.assert_close(scorer.encode(image, masks, (64, 96)), alone)
     assert sum(shown) == 5 - max(0, len(empty) - 1)
 
 
@@ -76,7 +76,7 @@ def test_opinion_of_the_plain_way(tmp_path, monkeypatch, style, grow):
     vocabulary = Vocabulary(['sky', 'road', 'car', 'tree, bush'])
     scorer = CLIPCropScorer(CLIP, 'single', style=style, grow=grow)
     found = scorer(image, masks, vocabulary, (120, 190))
-    wanted = PlainScorer(scorer)(image, masks, vocabulary, (120, 190))
+    wanted = ReferenceScorer(scorer)(image, masks, vocabulary, (120, 190))
     assert len(wanted[:9].unique(dim=0)) == 9
     torch.testing.assert_close(found[9:], found[9].expand(3, -1))
     # Logits are CLIP's scale, 100, x cosine.

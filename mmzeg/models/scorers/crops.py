@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STYLES = ('crop', 'mask', 'cropmask')
+CROP_MODES = ('crop', 'mask', 'cropmask')
 
 
-def cut_sub_images(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
+def crop_segments(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
     """Sub-images (N, 3, h, w) for CLIP, which training a CLIP for crops can share.
 
     Args:

@@ -5,25 +5,25 @@ import pytest
 import torch
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.opinions import Opinions
+from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.apis.preview import Preview
 from mmzeg.datasets.world import Scene, draw_scene
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.geometry import Geometry
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.vocabulary import Vocabulary
 
-FUSION = OpinionFusion('full', 0.6, 0.1)
+FUSION = ScoreFusion('full', 0.6, 0.1)
 
 
 @pytest.fixture(scope='module')
-def opinions():
+def predict_logits():
     """12 segments with clear masks, 9 classes, 4 of them unseen; padded, and of another size than the network's."""
     generator = torch.Generator().manual_seed(1)
     masks = torch.nn.functional.interpolate(torch.randn(1, 12, 5, 6, generator=generator) * 8, size=(16, 24))[0]
     names = Vocabulary([f'class {index}' for index in range(9)], unseen=[f'class {index}' for index in (1, 4, 5, 8)])
     logits = (torch.randn(12, count, generator=generator) * 3 for count in (10, 9))
-    class_logits, image_logits = logits
-    return Opinions(class_logits, masks, image_logits, names, Geometry((64, 96), (60, 90), (80, 120)))
+    class_logits, clip_logits = logits
+    return SegmentPredictions(class_logits, masks, clip_logits, names, ImageSizes((64, 96), (60, 90), (80, 120)))
 
 
 @pytest.fixture(scope='module')
@@ -37,22 +37,22 @@ def scene():
     return np.ascontiguousarray(draw_scene(Scene('test', 0, 96))[0][..., ::-1])
 
 
-@pytest.mark.parametrize('merge_iou', [None, 0.4])
-def test_a_look_named_is_a_call(inferencer, scene, merge_iou, monkeypatch):
-    monkeypatch.setattr(inferencer.model.scorer, 'merge_iou', merge_iou)
-    look = inferencer.look(scene)
+@pytest.mark.parametrize('merge_iou_thr', [None, 0.4])
+def test_a_look_named_is_a_call(inferencer, scene, merge_iou_thr, monkeypatch):
+    monkeypatch.setattr(inferencer.model.scorer, 'merge_iou_thr', merge_iou_thr)
+    look = inferencer.encode(scene)
     for classes in (None, ['grass', 'umbrella, parasol', 'lawn']):
         (wanted,) = inferencer(scene, classes=classes, return_scores=True)['predictions']
-        opinions = inferencer.name(look, classes)
+        opinions = inferencer.classify(look, classes)
         fusion = inferencer.model.fusion
         labels, segments = opinions.read(fusion)
         assert np.array_equal(labels.numpy(), wanted['label_map']) and segments == wanted['segments']
         np.testing.assert_allclose(opinions.semantic_map(fusion).numpy(), wanted['scores'], atol=1e-6)
     assert len(inferencer.model.vocabulary) == 42
     with pytest.raises(ValueError, match='vocabulary is empty'):
-        inferencer.name(look, [])
+        inferencer.classify(look, [])
     with pytest.raises(FileNotFoundError, match='gone.png: no such file'):
-        inferencer.look('gone.png')
+        inferencer.encode('gone.png')
 
 
 def test_maps_are_the_argmax_of_the_semantic_map(opinions):
@@ -75,19 +75,19 @@ def test_previews_are_the_maps_at_their_size(opinions, mode):
     for lam in (0.1, 0.3, 0.9):
         for gamma in (0.0, 0.2, 3.0):
             drawn = preview.label_map(mode, lam, gamma)
-            assert np.array_equal(drawn, opinions.label_map(OpinionFusion(mode, lam, gamma)).numpy())
+            assert np.array_equal(drawn, opinions.label_map(ScoreFusion(mode, lam, gamma)).numpy())
             found.add(drawn.tobytes())
     assert len(found) >= 3
     assert Preview(opinions, (20, 30)).label_map(mode, 0.3, 0.1).shape == (20, 30)
 
 
 def test_previews_of_seen_classes_alone(opinions):
-    seen = Opinions(
-        opinions.class_logits, opinions.mask_logits, opinions.image_logits, Vocabulary(opinions.vocabulary.names),
+    seen = SegmentPredictions(
+        opinions.class_logits, opinions.mask_logits, opinions.clip_logits, Vocabulary(opinions.vocabulary.names),
         opinions.geometry,
     )  # fmt: skip
     found = Preview(seen, (80, 120)).label_map('full', 0.4, 0.5)
-    assert np.array_equal(found, seen.label_map(OpinionFusion('full', 0.4, 0.5)).numpy())
+    assert np.array_equal(found, seen.label_map(ScoreFusion('full', 0.4, 0.5)).numpy())
 
 
 def test_a_pixel_is_explained(opinions):
@@ -99,7 +99,7 @@ def test_a_pixel_is_explained(opinions):
         np.testing.assert_allclose(
             [found['score'], *(score for _, score in found['runners_up'])], values[:6], atol=1e-6
         )
-        p = opinions.scores(OpinionFusion('seg'))[found['query']]
+        p = opinions.scores(ScoreFusion('seg'))[found['query']]
         assert found['seg'][0] == (opinions.vocabulary.names[p.argmax()], pytest.approx(p.max().item()))
         assert 0 <= found['mask'] <= 1 and len(found['img']) == len(found['fused']) == 5
     with pytest.raises(ValueError, match=r'pixel \(120, 0\) is outside the picture of 120 x 80'):
@@ -107,8 +107,8 @@ def test_a_pixel_is_explained(opinions):
 
 
 def test_without_clips_opinion(opinions):
-    alone = Opinions(opinions.class_logits, opinions.mask_logits, None, opinions.vocabulary, opinions.geometry)
-    assert alone.explain(OpinionFusion('seg'), 3, 3)['img'] is None
+    alone = SegmentPredictions(opinions.class_logits, opinions.mask_logits, None, opinions.vocabulary, opinions.geometry)
+    assert alone.explain(ScoreFusion('seg'), 3, 3)['img'] is None
     with pytest.raises(ValueError, match="use mode='seg'"):
         alone.label_map(FUSION)
 

@@ -12,12 +12,12 @@ from mmseg.datasets.transforms import Resize
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.onnx_arrays import cut_sub_images, grow, mask_probabilities, mask_rows, resize
-from mmzeg.apis.onnx_runner import OnnxRunner, fuse, padded_size, read_picture, resized_size
+from mmzeg.deployment.onnx_arrays import crop_segments, grow, mask_probabilities, mask_rows, resize
+from mmzeg.deployment.onnx_runner import OnnxRunner, fuse, padded_size, read_image, resized_size
 from mmzeg.datasets.transforms import ResizeShortestEdge
 from mmzeg.datasets.world import Scene, draw_scene
-from mmzeg.models.fusion import MODES, OpinionFusion
-from mmzeg.models.scorers import sub_images
+from mmzeg.models.fusion import MODES, ScoreFusion
+from mmzeg.models.scorers import crops
 from mmzeg.models.semantic_map import to_original
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_rows_of_masks_are_those_of_the_whole_map(original):
     padded, valid = (96, 160), (75, 130)
     logits = smooth_logits(4, 24, 40)
     masks = F.interpolate(logits[None], size=padded, mode='bilinear', align_corners=False)[0].sigmoid()
-    wanted = to_original(masks, dict(ori_shape=original, padding_size=(0, 30, 0, 21)))
+    wanted = to_original_size(masks, dict(ori_shape=original, padding_size=(0, 30, 0, 21)))
     for rows in (range(original[0]), range(5, 20), range(original[0] - 1, original[0])):
         found = mask_rows(logits.numpy(), padded, valid, original, rows)
         np.testing.assert_allclose(found, wanted[:, rows.start : rows.stop], atol=1e-5)
@@ -63,7 +63,7 @@ def test_masks_grow_as_by_max_pooling(pixels):
     np.testing.assert_array_equal(grow(masks.numpy(), pixels), wanted)
 
 
-@pytest.mark.parametrize('style', sub_images.STYLES)
+@pytest.mark.parametrize('style', crops.CROP_MODES)
 @pytest.mark.parametrize('size', [(24, 24), (96, 32)])
 def test_sub_images_are_the_scorers(style, size):
     masks = smooth_logits(8, 64, 96).sigmoid()
@@ -74,8 +74,8 @@ def test_sub_images_are_the_scorers(style, size):
     masks[2, 62:, 94:] = 1
     image = torch.randn(3, 64, 96)
     image[:, 50:] = 0
-    wanted = sub_images.cut_sub_images(image, masks, size, style)
-    found = cut_sub_images(image.numpy(), masks.numpy(), size, style)
+    wanted = crops.crop_segments(image, masks, size, style)
+    found = crop_segments(image.numpy(), masks.numpy(), size, style)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
@@ -83,10 +83,10 @@ def test_sub_images_are_the_scorers(style, size):
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('seen', [[True, False, True, False], [False] * 4, [True] * 4])
 def test_scores_are_the_fusions(mode, seen):
-    class_logits, image_logits = 5 * torch.randn(6, 5), 5 * torch.randn(6, 4)
-    wanted = OpinionFusion(mode, 0.7)(class_logits, image_logits, torch.tensor(seen))
+    class_logits, clip_logits = 5 * torch.randn(6, 5), 5 * torch.randn(6, 4)
+    wanted = ScoreFusion(mode, 0.7)(class_logits, clip_logits, torch.tensor(seen))
     np.testing.assert_allclose(
-        fuse(class_logits.numpy(), image_logits.numpy(), np.array(seen), mode, 0.7), wanted, atol=1e-6
+        fuse(class_logits.numpy(), clip_logits.numpy(), np.array(seen), mode, 0.7), wanted, atol=1e-6
     )
 
 
@@ -200,7 +200,7 @@ def test_other_names_and_settings(pair, asked):
 def test_many_classes_are_named_in_tiles(pair, monkeypatch):
     _, runner = pair
     whole = runner(scene(90, 130), return_scores=True)
-    monkeypatch.setattr('mmzeg.apis.onnx_runner.TILE', 42 * 160 * 7)
+    monkeypatch.setattr('mmzeg.deployment.onnx_runner.TILE', 42 * 160 * 7)
     tiled = runner(scene(90, 130), return_scores=True)
     assert np.array_equal(whole['label_map'], tiled['label_map'])
     np.testing.assert_allclose(whole['scores'], tiled['scores'], atol=1e-6)
@@ -213,7 +213,7 @@ def test_empty_masks_share_a_sub_image(pair, empties):
     logits = smooth_logits(6, 24, 32)
     logits[list(empties)] = -3.0
     image = torch.randn(3, 96, 128)
-    wanted = scorer.embed(image, logits, (90, 120))
+    wanted = scorer.encode(image, logits, (90, 120))
     normalized = scorer.normalize(image, (90, 120)).numpy()
     np.testing.assert_allclose(runner.embed(normalized, logits.numpy()), wanted, atol=1e-3)
 
@@ -244,9 +244,9 @@ def test_a_file_that_is_no_whole_picture_is_told(tmp_path, cut):
     Image.fromarray(scene(64, 64)).save(path)
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ValueError, match='cut.png: not a whole picture'):
-        read_picture(path)
+        read_image(path)
     with pytest.raises(FileNotFoundError):
-        read_picture(tmp_path / 'gone.png')
+        read_image(tmp_path / 'gone.png')
 
 
 def test_a_folder_without_its_files_is_told(tmp_path, pair, monkeypatch):

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmzeg.apis.class_names import split_names
+from mmzeg.class_names import parse_class_names
 from mmzeg.apis.drawing import indexed_png, palette
 from mmzeg.apis.inferencer import ZeroShotInferencer
-from mmzeg.apis.opinions import Look, Opinions
-from mmzeg.apis.pictures import read_picture
+from mmzeg.apis.segment_predictions import EncodedImage, SegmentPredictions
+from mmzeg.apis.image_reading import read_image
 from mmzeg.apis.preview import Preview
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.models.fusion import ScoreFusion
 from mmzeg.vocabulary import Vocabulary
 
 # Longest side of what is drawn, in pixels, at least and at most; of the colours, their opacity.
@@ -24,12 +24,12 @@ MAX_CLASSES = 1000
 
 
 def class_names(text: str) -> list[str]:
-    """Names as of ``split_names``.
+    """Names as of ``parse_class_names``.
 
     Raises:
         ValueError: No name, too many, or a class listed twice.
     """
-    names = split_names(text)
+    names = parse_class_names(text)
     if not names:
         raise ValueError('no class name: type one a line')
     if len(names) > MAX_CLASSES:
@@ -38,38 +38,38 @@ def class_names(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Visit:
+class Session:
     """One picture. It lives in its visitor's session alone.
 
     Args:
         file (str): The picture's name.
         picture (np.ndarray): (h, w, 3) uint8 RGB, as large as it is drawn.
-        look (Look): What network and CLIP saw in it.
-        opinions (Opinions, optional): Of the present class names.
+        look (EncodedImage): What network and CLIP saw in it.
+        opinions (SegmentPredictions, optional): Of the present class names.
         preview (Preview, optional): Label maps of these at (h, w).
     """
 
     file: str
     picture: np.ndarray
-    look: Look
-    opinions: Opinions | None = None
+    look: EncodedImage
+    opinions: SegmentPredictions | None = None
     preview: Preview | None = None
 
     @classmethod
-    def begin(cls, inferencer: ZeroShotInferencer, path: str) -> 'Visit':
+    def begin(cls, inferencer: ZeroShotInferencer, path: str) -> 'Session':
         """A visit with a picture and no names yet: the network runs.
 
         Raises:
             ValueError, OSError: Not a picture, cut off, or too large.
         """
-        picture = read_picture(path)
-        look = inferencer.look(np.ascontiguousarray(picture[..., ::-1]))
+        picture = read_image(path)
+        look = inferencer.encode(np.ascontiguousarray(picture[..., ::-1]))
         height, width = picture.shape[:2]
         scale = np.clip(max(height, width), LEAST, MOST) / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         return cls(Path(path).name, np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)), look)
 
-    def named(self, inferencer: ZeroShotInferencer, names: Sequence[str] | None) -> 'Visit':
+    def named(self, inferencer: ZeroShotInferencer, names: Sequence[str] | None) -> 'Session':
         """The visit with other class names, or with none; the network does not run.
 
         Raises:
@@ -77,10 +77,10 @@ class Visit:
         """
         if names is None:
             return replace(self, opinions=None, preview=None)
-        opinions = inferencer.name(self.look, names)
+        opinions = inferencer.classify(self.look, names)
         return replace(self, opinions=opinions, preview=Preview(opinions, self.picture.shape[:2]))
 
-    def draw(self, fusion: OpinionFusion) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, fusion: ScoreFusion) -> tuple[np.ndarray, np.ndarray]:
         """A picture (h, w, 3) uint8 RGB in the colours of its classes, and every class's share of it (C,), 0..1."""
         labels = self.preview.label_map(fusion.mode, fusion.lam, fusion.gamma)
         colours = palette(len(self.opinions.vocabulary))
@@ -95,12 +95,12 @@ class Visit:
             for place, own, drawn in ((column, columns, width), (row, rows, height))
         )
 
-    def explain(self, fusion: OpinionFusion, x: int, y: int) -> tuple[np.ndarray, dict]:
+    def explain(self, fusion: ScoreFusion, x: int, y: int) -> tuple[np.ndarray, dict]:
         """Why a pixel of the picture as it came has its name.
 
         Returns:
             tuple[np.ndarray, dict]: As ``draw``, with the outline of the pixel's segment; and what
-            ``Opinions.explain`` says, with ``x``, ``y`` and the ``share`` of the segment in the picture, 0..1.
+            ``SegmentPredictions.explain`` says, with ``x``, ``y`` and the ``share`` of the segment in the picture, 0..1.
 
         Raises:
             ValueError: A pixel outside the picture.
@@ -113,11 +113,11 @@ class Visit:
             cv2.drawContours(drawn, outlines, -1, colour, thickness)
         return drawn, found | dict(x=x, y=y, share=inside.mean())
 
-    def files(self, fusion: OpinionFusion) -> dict[str, bytes]:
+    def files(self, fusion: ScoreFusion) -> dict[str, bytes]:
         """Contents by name: the label map at the picture's own size, and what stands in it.
 
         The map is a palette PNG, or from 257 classes on one of 16 bits of grey; the JSON has the settings, every class
-        with its value in the map, and the segments of ``Opinions.read``.
+        with its value in the map, and the segments of ``SegmentPredictions.read``.
         """
         labels, segments = self.opinions.read(fusion)
         labels, vocabulary = labels.cpu().numpy(), self.opinions.vocabulary

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mmzeg.models.fusion import OpinionFusion
-from mmzeg.models.scorers.sub_images import mask_boxes
+from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.scorers.crops import mask_boxes
 
 
 def test_full_follows_the_formula():
@@ -15,15 +15,15 @@ def test_full_follows_the_formula():
     want = torch.stack(
         [p[0] ** lam * mean ** (1 - lam), p[1] ** lam * mean ** (1 - lam), p[2] ** (1 - lam) * q[2] ** lam]
     )
-    torch.testing.assert_close(OpinionFusion('full', lam)(segment, image, seen)[0], want)
-    torch.testing.assert_close(OpinionFusion('img')(segment, image, seen)[0], q)
-    torch.testing.assert_close(OpinionFusion('unseen', lam)(segment, image, seen)[0], p ** (1 - lam) * q**lam)
+    torch.testing.assert_close(ScoreFusion('full', lam)(segment, image, seen)[0], want)
+    torch.testing.assert_close(ScoreFusion('img')(segment, image, seen)[0], q)
+    torch.testing.assert_close(ScoreFusion('unseen', lam)(segment, image, seen)[0], p ** (1 - lam) * q**lam)
 
 
 @pytest.mark.parametrize('arguments', [dict(mode='both'), dict(lam=1.1), dict(gamma=-0.1)])
 def test_bad_settings(arguments):
     with pytest.raises(ValueError, match='fusion'):
-        OpinionFusion(**arguments)
+        ScoreFusion(**arguments)
 
 
 def test_boxes():

@@ -100,7 +100,7 @@ def _count(sample: dict, size: tuple[int, int] | None) -> tuple[dict[int, int], 
     return counts, values, faults
 
 
-class Survey:
+class DatasetReport:
     """Sums over files.
 
     Args:

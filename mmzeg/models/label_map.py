@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmzeg.models.geometry import Geometry
+from mmzeg.models.image_sizes import ImageSizes
 
 # Numbers that the classes, or the masks, of a tile may take: 4 MB of them, which caches hold.
 TILE = 1 << 20
 
 
 @torch.no_grad()
-def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor) -> Tensor:
+def label_map(scores: Tensor, mask_logits: Tensor, geometry: ImageSizes, taken: Tensor) -> Tensor:
     """Class indices (H, W) of one picture, as the argmax of its whole semantic map would be.
 
     Memory is bounded by ``TILE``, but for a copy of the mask logits; time is linear in classes.
@@ -21,7 +21,7 @@ def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Te
     Args:
         scores (Tensor): (Q, C).
         mask_logits (Tensor): (Q, h, w).
-        geometry (Geometry): Of the picture.
+        geometry (ImageSizes): Of the picture.
         taken (Tensor): (C,) what calibration takes off each class.
     """
     tiles = _labelled(scores, mask_logits, geometry, taken)
@@ -30,7 +30,7 @@ def label_map(scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Te
 
 @torch.no_grad()
 def label_and_query_maps(
-    scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor
+    scores: Tensor, mask_logits: Tensor, geometry: ImageSizes, taken: Tensor
 ) -> tuple[Tensor, Tensor]:
     """``label_map``'s, and of every pixel the query (H, W) that gives most to its class; arguments as there."""
     found = [
@@ -41,7 +41,7 @@ def label_and_query_maps(
 
 
 def _labelled(
-    scores: Tensor, mask_logits: Tensor, geometry: Geometry, taken: Tensor
+    scores: Tensor, mask_logits: Tensor, geometry: ImageSizes, taken: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Labels (N,) and masks (Q, N) of N pixels at a time."""
     room = None
@@ -55,7 +55,7 @@ def _labelled(
         yield found.max(1).indices, masks
 
 
-def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iterator[Tensor]:
+def mask_rows(mask_logits: Tensor, geometry: ImageSizes, num_classes: int) -> Iterator[Tensor]:
     """Masks (Q, n, W) in 0..1 at a picture's own size, some rows at a time, from the first row to the last.
 
     The semantic map is resized as its masks are: r(c) = sum over q of score(q, c) x mask(q) at every pixel, and
@@ -63,7 +63,7 @@ def mask_rows(mask_logits: Tensor, geometry: Geometry, num_classes: int) -> Iter
 
     Args:
         mask_logits (Tensor): (Q, h, w).
-        geometry (Geometry): Of the picture, H x W.
+        geometry (ImageSizes): Of the picture, H x W.
         num_classes (int): C, which with Q decides how many rows a tile has.
     """
     size, valid, (height, width) = geometry.size, geometry.valid, geometry.original

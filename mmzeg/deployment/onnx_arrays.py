@@ -73,8 +73,8 @@ def grow(masks: np.ndarray, pixels: int) -> np.ndarray:
     return masks
 
 
-def merge_duplicates(no_object: np.ndarray, mask_logits: np.ndarray, iou: float) -> np.ndarray:
-    """(Q, h, w) mask logits as ``mmzeg.models.scorers.duplicates.merge_duplicates`` makes them."""
+def merge_similar_masks(no_object: np.ndarray, mask_logits: np.ndarray, iou: float) -> np.ndarray:
+    """(Q, h, w) mask logits as ``mmzeg.models.scorers.mask_merging.merge_similar_masks`` makes them."""
     order = no_object.argsort(kind='stable')
     inside = np.float32(mask_logits[order] > 0).reshape(len(order), -1)
     common, area = inside @ inside.T, inside.sum(1)
@@ -90,8 +90,8 @@ def merge_duplicates(no_object: np.ndarray, mask_logits: np.ndarray, iou: float)
     return merged
 
 
-def cut_sub_images(image: np.ndarray, masks: np.ndarray, size: Sequence[int], style: str) -> np.ndarray:
-    """Sub-images (N, 3, h, w) for CLIP, as ``mmzeg.models.scorers.sub_images.cut_sub_images`` makes them.
+def crop_segments(image: np.ndarray, masks: np.ndarray, size: Sequence[int], style: str) -> np.ndarray:
+    """Sub-images (N, 3, h, w) for CLIP, as ``mmzeg.models.scorers.crops.crop_segments`` makes them.
 
     Args:
         image (np.ndarray): (3, H, W) float32, normalised; its padding is zero.

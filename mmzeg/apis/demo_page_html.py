@@ -42,7 +42,7 @@ def legend(vocabulary: Vocabulary, shares: dict[str, np.ndarray]) -> str:
 
 
 def explanation(found: dict, vocabulary: Vocabulary, mode: str) -> str:
-    """What ``Visit.explain`` says of a pixel."""
+    """What ``Session.explain`` says of a pixel."""
     lists = {'text (seg)': found['seg'], 'CLIP (img)': found['img'], f'this mode ({mode})': found['fused']}
     lists = {head: names for head, names in lists.items() if names is not None}
     opinions = [
@@ -54,7 +54,7 @@ def explanation(found: dict, vocabulary: Vocabulary, mode: str) -> str:
         f'<p>Mode {mode}, pixel ({found["x"]}, {found["y"]}): score {found["score"]:.3f}, calibrated. It belongs '
         f'to segment {found["query"]}, outlined, which covers {escape(percent(found["share"]))} of the picture '
         f'and whose mask is {found["mask"]:.2f} here.</p>'
-        + table('Opinions on the segment', list(lists), opinions, numbers=False)
+        + table('SegmentPredictions on the segment', list(lists), opinions, numbers=False)
         + table('Runners-up of the pixel', ['class', 'score, calibrated'], runners)
     )
 

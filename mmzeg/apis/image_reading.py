@@ -23,7 +23,7 @@ else:
 SUFFIXES = frozenset(['.mpo', *(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)])
 
 
-def read_picture(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
+def read_image(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
     """A picture (H, W, 3) uint8 RGB, upright.
 
     Args:
@@ -131,7 +131,7 @@ def expand(inputs: object) -> list[object]:
     return [inputs]
 
 
-def read_all(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray | None, str | None]]:
+def read_images(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray | None, str | None]]:
     """Pictures one after another, of a video its frames: what it is of, (H, W, 3) uint8 RGB, and None.
 
     Where a picture cannot be read, or a video not further: what it is of, None, and why.
@@ -144,6 +144,6 @@ def read_all(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray | N
                 for number, frame in enumerate(frames(source)):
                     yield f'{source}#{number}', np.ascontiguousarray(frame[..., ::-1]), None
             else:
-                yield source, read_picture(source), None
+                yield source, read_image(source), None
         except (OSError, ValueError) as error:
             yield source, None, str(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from mmzeg.utils.atomic import write_whole
+from mmzeg.utils.atomic import atomic_write
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
@@ -57,7 +57,7 @@ def draw(rows: Sequence[dict], winners: Mapping[str, dict | None], path: Path, u
     gammas = [row['gamma'] for row in rows]
     title = f'along the curves γ grows from {min(gammas):g} (○) to {max(gammas):g}; grey: equal harmonic means h'
     figure.suptitle(title, fontsize=10)
-    write_whole(path, lambda partial: figure.savefig(partial, format='png', dpi=120))
+    atomic_write(path, lambda partial: figure.savefig(partial, format='png', dpi=120))
     pyplot.close(figure)
 
 

@@ -7,9 +7,9 @@ from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from mmzeg.apis.inferencer import ZeroShotInferencer
-from mmzeg.apis.page_html import CSS, chips, explanation, legend, problem
-from mmzeg.apis.visit import Visit, class_names
-from mmzeg.models.fusion import OpinionFusion
+from mmzeg.apis.demo_page_html import CSS, chips, explanation, legend, problem
+from mmzeg.apis.demo_session import Session, class_names
+from mmzeg.models.fusion import ScoreFusion
 
 MODES = {'seg': 'text alone (seg)', 'img': 'CLIP alone (img)', 'full': 'both (full)'}
 # Seconds: how long a visitor's picture is kept, and how often old files are looked for.
@@ -49,12 +49,12 @@ class Actions:
             # Whoever writes requests by hand could name any file of this machine.
             if not is_in_or_equal(path, get_upload_folder()):
                 raise ValueError('this is no upload')
-            visit = Visit.begin(self.inferencer, path)
+            visit = Session.begin(self.inferencer, path)
         except (OSError, ValueError) as error:
             return [None, problem(error, path), *self.blank]
         return self.name(visit, text, gamma, lam)
 
-    def name(self, visit: Visit | None, text: str, gamma: float, lam: float) -> list:
+    def name(self, visit: Session | None, text: str, gamma: float, lam: float) -> list:
         """Other names."""
         if visit is None:
             return [None, problem(GONE), *self.blank]
@@ -64,24 +64,24 @@ class Actions:
             return [visit.named(self.inferencer, None), problem(error), *self.blank]
         return [visit, '', *self.move(visit, gamma, lam), '', NO_FILES]
 
-    def move(self, visit: Visit | None, gamma: float, lam: float) -> list:
+    def move(self, visit: Session | None, gamma: float, lam: float) -> list:
         """Other settings: views and legend."""
         if visit is None or visit.preview is None:
             return [gr.skip()] * (len(self.modes) + 1)
-        drawn = {mode: visit.draw(OpinionFusion(mode, lam, gamma)) for mode in self.modes}
+        drawn = {mode: visit.draw(ScoreFusion(mode, lam, gamma)) for mode in self.modes}
         shares = {mode: share for mode, (_, share) in drawn.items()}
         return [*(view for view, _ in drawn.values()), legend(visit.opinions.vocabulary, shares)]
 
     def click(self, mode: str) -> Callable:
         """What a click on the view of a mode does."""
 
-        def clicked(visit: Visit | None, gamma: float, lam: float, event: gr.SelectData) -> list:
+        def clicked(visit: Session | None, gamma: float, lam: float, event: gr.SelectData) -> list:
             place = (None, None) if visit is None or visit.preview is None else visit.pixel(*event.index)
             return self.explain(visit, mode, *place, gamma, lam)
 
         return clicked
 
-    def explain(self, visit: Visit | None, mode: str, x: int | None, y: int | None, gamma: float, lam: float) -> list:
+    def explain(self, visit: Session | None, mode: str, x: int | None, y: int | None, gamma: float, lam: float) -> list:
         """The views, that of the mode with a segment's outline, and why a pixel has its name."""
         views = [gr.skip()] * len(self.modes)
         if visit is None or visit.preview is None:
@@ -89,16 +89,16 @@ class Actions:
         if x is None or y is None:
             return [*views, problem('no pixel: give x and y')]
         try:
-            views[self.modes.index(mode)], found = visit.explain(OpinionFusion(mode, lam, gamma), int(x), int(y))
+            views[self.modes.index(mode)], found = visit.explain(ScoreFusion(mode, lam, gamma), int(x), int(y))
         except ValueError as error:
             return [*views, problem(error)]
         return [*views, explanation(found, visit.opinions.vocabulary, mode)]
 
-    def files(self, visit: Visit | None, mode: str, gamma: float, lam: float) -> tuple:
+    def files(self, visit: Session | None, mode: str, gamma: float, lam: float) -> tuple:
         """Mask and JSON, where Gradio finds and deletes them."""
         if visit is None or visit.preview is None:
             return NO_FILES, problem(GONE)
-        contents = visit.files(OpinionFusion(mode, lam, gamma))
+        contents = visit.files(ScoreFusion(mode, lam, gamma))
         paths = [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()]
         return gr.update(value=paths, visible=True), ''
 

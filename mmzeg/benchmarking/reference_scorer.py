@@ -14,7 +14,7 @@ from mmzeg.models import CLIPCropScorer
 from mmzeg.vocabulary import Vocabulary
 
 
-class PlainScorer:
+class ReferenceScorer:
     """CLIP's opinion; CLIP, prompts, styles and growth are those of a ``CLIPCropScorer``, to which it stands in."""
 
     def __init__(self, scorer: CLIPCropScorer) -> None:
@@ -29,7 +29,7 @@ class PlainScorer:
         if grow := self.scorer.grow:
             masks = F.max_pool2d(masks[None].float(), 2 * grow + 1, stride=1, padding=grow)[0] > 0
         looks = [
-            F.normalize(self.clip.encode_image(sub_images(image, masks, self.clip.image_size, style)), dim=-1)
+            F.normalize(self.clip.encode_image(crops(image, masks, self.clip.image_size, style)), dim=-1)
             for style in self.scorer.styles
         ]
         segments = F.normalize(sum(looks), dim=-1)
@@ -37,7 +37,7 @@ class PlainScorer:
         return self.clip.logit_scale * segments @ text.t()
 
 
-def sub_images(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
+def crops(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
     """(Q, 3, h, w) of a normalised image (3, H, W) and masks (Q, H, W), bool; styles ``crop`` and ``cropmask``."""
     boxes = image.new_tensor([[query, *box(mask)] for query, mask in enumerate(masks)])
     pictures = image.expand(len(masks), -1, -1, -1)
