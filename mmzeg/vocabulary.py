@@ -1,33 +1,30 @@
-"""What a class is: its name, its synonyms, and whether it was seen in training."""
+"""The vocabulary: class names in order, and which of them are unseen."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
+from mmzeg.class_names import check_class_names, read_class_file
 from mmzeg.registry import TASK_UTILS
-
-# Control characters, line and paragraph separators, and halves of surrogate pairs, which are no text.
-UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 @TASK_UTILS.register_module()
 class Vocabulary:
-    """Class names in order, and which of them are unseen. Immutable.
+    """Hold class names in order, and which of them are unseen. Immutable.
 
     Args:
-        classes (list[str] | str): Names, "building, house" being one class with a synonym; or a text file of
-            one class a line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
-        unseen (list[str], optional): The unseen among them. Defaults to the JSON's, else to none.
-        prompts (str | list[str], optional): Prompt set or templates of these names; by default the classifier's.
+        classes (list[str] | str): Class names, where "building, house" is one class with a synonym; or a text file
+            with one class a line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
+        unseen (list[str], optional): The unseen classes among them. Defaults to the JSON file's, else to none.
+        prompts (str | list[str], optional): Prompt set or templates for these names. Defaults to the classifier's.
 
     Raises:
-        FileNotFoundError: ``classes`` is a string and no such file is there.
-        ValueError: No class, a name that is no string, has a line break, an empty word or a blank at an end, a class
-            twice or both seen and unseen, an unseen class that is not among the classes, or a file of another form;
-            names the class, and the file if one was given.
+        FileNotFoundError: ``classes`` is a string and no such file exists.
+        ValueError: No class; a name that is not a string, or has a line break, an empty synonym or a blank at an end;
+            a class listed twice or both seen and unseen; an unseen class that is not among the classes; or a file of
+            another form. Names the class, and the file if one was given.
     """
 
     def __init__(
@@ -39,16 +36,15 @@ class Vocabulary:
         origin = ''
         if isinstance(classes, (str, Path)):
             origin = f'{classes}: '
-            classes, unseen = _read(Path(classes), unseen)
-        self.names = check_class_names(classes, f'{origin}classes')
-        if not self.names:
-            raise ValueError(f'{origin}the vocabulary is empty: list at least one class name')
+            classes, unseen_in_file = read_class_file(Path(classes))
+            unseen = unseen_in_file if unseen is None else unseen
+        self.names = check_class_names(classes, f'{origin}classes', allow_empty=False)
         self._index = {name: index for index, name in enumerate(self.names)}
         self._unseen = frozenset(check_class_names(() if unseen is None else unseen, f'{origin}unseen'))
-        strangers = sorted(self._unseen - self._index.keys())
-        if strangers:
+        unknown = sorted(self._unseen - self._index.keys())
+        if unknown:
             raise ValueError(
-                f'{origin}class {strangers[0]!r} is listed in unseen but not among the classes: add it there'
+                f'{origin}class {unknown[0]!r} is listed in unseen but not among the classes: add it there'
             )
         self.unseen = tuple(name for name in self.names if name in self._unseen)
         self.seen = tuple(name for name in self.names if name not in self._unseen)
@@ -56,52 +52,62 @@ class Vocabulary:
 
     @classmethod
     def build(cls, vocabulary: Vocabulary | dict | Sequence[str]) -> Vocabulary:
-        """A vocabulary from itself, from a config dict (``type`` may be left out) or from what ``classes`` takes."""
+        """Build a vocabulary from a config dict (with or without ``type``), or from a value of ``classes``.
+
+        A ``Vocabulary`` is returned as it is.
+
+        Raises:
+            ValueError: The config lacks ``classes`` or has an unknown field; or as the constructor.
+        """
         if isinstance(vocabulary, cls):
             return vocabulary
         if isinstance(vocabulary, dict):
             fields = {key: value for key, value in vocabulary.items() if key != 'type'}
-            strangers = sorted(map(str, fields.keys() - {'classes', 'unseen', 'prompts'}))
-            if strangers or 'classes' not in fields:
-                wrong = f'unknown field {strangers[0]!r}' if strangers else 'no field classes'
-                raise ValueError(f'{wrong} in the config of a vocabulary: it takes classes, unseen and prompts')
+            unknown = sorted(map(str, fields.keys() - {'classes', 'unseen', 'prompts'}))
+            if unknown or 'classes' not in fields:
+                problem = f'unknown field {unknown[0]!r}' if unknown else 'no field classes'
+                raise ValueError(f'{problem} in the config of a vocabulary: it takes classes, unseen and prompts')
             return cls(**fields)
         return cls(vocabulary)
 
     @property
     def seen_mask(self) -> list[bool]:
-        """For every class in order, whether it is seen."""
+        """Whether each class is seen, in order."""
         return [self.is_seen(name) for name in self.names]
 
     def index(self, name: str) -> int:
-        """Position of a class; ValueError where there is no such class."""
+        """Return the position of a class; raise ValueError for an unknown class."""
         if name not in self._index:
             raise ValueError(f'class {name!r} is not in the vocabulary of {len(self)} classes')
         return self._index[name]
 
     def is_seen(self, name: str) -> bool:
-        """Whether a class was labelled in training; ValueError where there is no such class."""
+        """Return whether a class was annotated in training; raise ValueError for an unknown class."""
         return self.names[self.index(name)] not in self._unseen
 
-    def synonyms(self, name: str) -> list[str]:
-        """The words of a class: its name, split at ", " (reference, step 6)."""
-        return self.names[self.index(name)].split(', ')
-
     def training(self) -> Vocabulary:
-        """The seen classes alone, in order."""
+        """Return the vocabulary of the seen classes only, in order; raise ValueError if there is none."""
         if not self.seen:
             raise ValueError('every class is unseen, so there is nothing to train on: give a train_vocabulary')
         return Vocabulary(self.seen, prompts=self.prompts)
 
     def check_matches(self, names: Sequence[str], owner: str, unseen: Sequence[str] | None = None) -> None:
-        """Raise ValueError, naming the first class that differs, unless ``owner`` has these classes in this order."""
-        for position in range(max(len(self), len(names))):
-            ours = self.names[position] if position < len(self) else None
-            theirs = names[position] if position < len(names) else None
+        """Check that another part of the run has the same classes in the same order.
+
+        Args:
+            names (Sequence[str]): Its class names.
+            owner (str): What has them, for the error message: "the training dataset".
+            unseen (Sequence[str], optional): Its unseen classes, in any order. None: not compared.
+
+        Raises:
+            ValueError: The lists differ; names the first class that differs.
+        """
+        for position, (ours, theirs) in enumerate(zip_longest(self.names, names)):
             if ours != theirs:
-                theirs, ours = ('missing' if name is None else repr(name) for name in (theirs, ours))
+                in_owner = 'missing' if theirs is None else repr(theirs)
+                in_model = 'missing' if ours is None else repr(ours)
                 raise ValueError(
-                    f'class {position} is {theirs} in {owner} but {ours} in the model: give both the same list'
+                    f'class {position} is {in_owner} in {owner} but {in_model} in the model: give both the same list'
                 )
         if unseen is not None and set(unseen) != set(self.unseen):
             name = sorted(set(unseen) ^ set(self.unseen))[0]
@@ -121,43 +127,3 @@ class Vocabulary:
 
     def _key(self) -> tuple:
         return self.names, self.unseen, self.prompts
-
-
-def check_class_names(names: Sequence[str], label: str) -> tuple[str, ...]:
-    """The names as a tuple; ValueError, with the class and ``label``, where they are no list of different names."""
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f'{label} must be a list of class names, got {names!r}')
-    names = tuple(names)
-    met = set()
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f'{label}: a class name must be a non-empty string, got {name!r}')
-        if UNPRINTABLE.search(name):
-            # "cat\n" is not the "cat" of training, and would be scored as unseen.
-            raise ValueError(f'{label}: class {name!r:.60} has a line break or a control character: remove it')
-        if name != name.strip() or not all(word.strip() for word in name.split(', ')):
-            raise ValueError(f'{label}: class {name!r:.60} has an empty word or a blank at an end: remove it')
-        if name in met:
-            raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
-        met.add(name)
-    return names
-
-
-def _read(path: Path, unseen: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such file of class names; a list of names works as well')
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-        split = json.loads(text) if path.suffix == '.json' else None
-    except ValueError as error:
-        raise ValueError(f'{path}: not a UTF-8 text or JSON file of class names ({error}): correct it') from error
-    if path.suffix != '.json':
-        return [line.strip() for line in text.splitlines() if line.strip()], unseen
-    if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in ('seen', 'unseen')):
-        raise ValueError(f'{path}: a JSON of classes needs the lists "seen" and "unseen"')
-    for part in ('seen', 'unseen'):
-        check_class_names(split[part], f'{path}: {part}')
-    both = sorted(set(split['seen']) & set(split['unseen']))
-    if both:
-        raise ValueError(f'{path}: class {both[0]!r} is both seen and unseen: remove it from one')
-    return [*split['seen'], *split['unseen']], split['unseen'] if unseen is None else unseen

@@ -10,6 +10,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mmzeg.class_names import split_synonyms
+
 
 def palette(count: int) -> np.ndarray:
     """(count, 3) uint8 RGB colours; neighbours are far apart in hue, those of one hue in brightness."""
@@ -52,7 +54,7 @@ def overlay(
     order = np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)]
     if steady and len(names) <= fitting:
         order = np.arange(len(names))
-    titles = [f'{name.split(", ")[0]}{"*" if name in unseen else ""}  ' for name in names]
+    titles = [f'{split_synonyms(name)[0]}{"*" if name in unseen else ""}  ' for name in names]
     rows = [(colours[label], titles[label] + percent(counts[label] / label_map.size)) for label in order]
     if len(rows) > fitting:
         rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]

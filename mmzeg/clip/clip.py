@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmzeg.class_names import split_synonyms
 from mmzeg.clip.loading import sidecar_config, file_config, load_clip, model_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.fast_encoders import encode_image, encode_text
@@ -173,7 +174,7 @@ class CLIP:
         for name in names:
             if name in _doubted:
                 continue
-            for word in name.split(', '):
+            for word in split_synonyms(name):
                 text = longest.replace('{}', word)
                 # A token is at least a byte: most names need not be tokenized.
                 if len(text.encode(errors='replace')) > limit:
@@ -184,7 +185,7 @@ class CLIP:
                 _doubt(name, 'not all Latin letters, and this CLIP knows English: expect wrong masks, or translate it')
 
     def _embed(self, names: Sequence[str], templates: list[str], device: torch.device) -> Tensor:
-        texts = [[t.replace('{}', word) for word in name.split(', ') for t in templates] for name in names]
+        texts = [[t.replace('{}', word) for word in split_synonyms(name) for t in templates] for name in names]
         found = F.normalize(self.encode_text([text for group in texts for text in group], device), dim=-1)
         means = torch.stack([part.mean(0) for part in found.split([len(group) for group in texts])])
         if not torch.isfinite(means).all():

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mmzeg.class_names import split_synonyms
 from mmzeg.registry import MODELS
 
 
@@ -53,7 +54,7 @@ class EmbeddingFile:
         return torch.stack([self._embed(name) for name in names])
 
     def _embed(self, name: str) -> Tensor:
-        words = [name] if name in self.vectors else name.split(', ')
+        words = [name] if name in self.vectors else split_synonyms(name)
         missing = [word for word in words if word not in self.vectors]
         if missing:
             raise ValueError(f'{self.path}: no vector for class {name!r} ({missing[0]!r}): add it to the file')

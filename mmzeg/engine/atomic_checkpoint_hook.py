@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmzeg.registry import HOOKS
-from mmzeg.utils.atomic import replace, atomic_write
+from mmzeg.utils.atomic import atomic_replace, atomic_write
 
 
 class _LateRemovals:
@@ -81,7 +81,7 @@ class AtomicCheckpointHook(CheckpointHook):
             save(out_dir, f'{filename}.tmp', *args, **kwargs)
             if is_main_process():
                 target = Path(out_dir, filename)
-                replace(target.with_name(f'{filename}.tmp'), target)
+                atomic_replace(target.with_name(f'{filename}.tmp'), target)
                 late.paths = [path for path in late.paths if Path(path) != target]
 
         runner.save_checkpoint = save_whole

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmzeg.class_names import split_synonyms
 from mmzeg.registry import HOOKS
 from mmzeg.utils.unwrap import unwrap
 from mmzeg.vocabulary import Vocabulary
@@ -42,8 +43,8 @@ class VocabularyCheckHook(Hook):
         classifier = unwrap(runner.model).decode_head.classifier
         vocabulary, trained = classifier.vocabulary, classifier.train_vocabulary
         if set(vocabulary.seen) != set(trained.names):
-            words = {word for name in trained.names for word in trained.synonyms(name)}
-            known = [name for name in vocabulary.names if words & set(vocabulary.synonyms(name))]
+            words = {word for name in trained.names for word in split_synonyms(name)}
+            known = [name for name in vocabulary.names if words & set(split_synonyms(name))]
             runner.logger.info(
                 f'{len(known)} of {len(vocabulary)} classes share a word with one of training: {", ".join(known)}'
             )

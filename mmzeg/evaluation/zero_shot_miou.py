@@ -14,6 +14,9 @@ from torch import Tensor
 from mmzeg.registry import METRICS
 from mmzeg.vocabulary import Vocabulary
 
+# The scores of result tables, as keys of the metric's results.
+SCORES = ('seen_mIoU', 'unseen_mIoU', 'hIoU')
+
 
 @METRICS.register_module()
 class ZeroShotMIoU(BaseMetric):

@@ -1,5 +1,6 @@
-"""Files that are whole or not there."""
+"""Atomic file writing: a file is complete, or does not exist."""
 
+import json
 import os
 import uuid
 from collections.abc import Callable
@@ -7,20 +8,30 @@ from pathlib import Path
 
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a file beside ``path``, then rename it: a stop at any moment leaves no half file.
+    """Write a file under a temporary name, then rename it to ``path``: an interruption leaves no partial file.
 
-    Of several who write the same path at once the last one's stays.
+    If several processes write the same path at once, the last one to finish wins.
+
+    Args:
+        path (Path): The file, in an existing folder.
+        write (Callable): Writes the content to the path that it is given.
     """
     partial = path.with_name(f'{path.name}.{uuid.uuid4().hex}.part')
     try:
         write(partial)
-        replace(partial, path)
+        atomic_replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Rename a file once its content is on the disk; what was at ``target`` goes at that moment."""
+def atomic_replace(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target`` once its content is on the disk; an existing target is replaced."""
     with source.open('rb') as file:
         os.fsync(file.fileno())
     os.replace(source, target)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write an object as JSON, atomically; creates the folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda partial: partial.write_text(json.dumps(content, indent=1)))
