@@ -20,15 +20,16 @@ from rich.progress import track
 from torch import Tensor
 
 from mmzeg.apis.drawing import overlay
+from mmzeg.apis.image_reading import expand, read_image, read_images
 from mmzeg.apis.segment_predictions import EncodedImage, SegmentPredictions
-from mmzeg.apis.image_reading import expand, read_images, read_image
+from mmzeg.class_names import check_class_names
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.registry import MODELS
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_device, read_checkpoint
-from mmzeg.vocabulary import Vocabulary, check_class_names
+from mmzeg.vocabulary import Vocabulary
 
 # What a pipeline of a dataset has and a picture alone has not.
 LOADERS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
