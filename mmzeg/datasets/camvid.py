@@ -1,4 +1,4 @@
-"""CamVid: 701 street photos of 480 x 360, 11 classes (Brostow et al., 2009)."""
+"""CamVid: 701 street images of 480 x 360, 11 classes (Brostow et al., 2009)."""
 
 from mmseg.datasets import BaseSegDataset
 
@@ -7,7 +7,13 @@ from mmzeg.registry import DATASETS
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """Photos in ``images/SPLIT/*.jpg``, label maps in ``annotations/SPLIT/*.png``: values 0 to 10, 255 void."""
+    """Images in ``images/SPLIT/*.jpg``, label maps in ``annotations/SPLIT/*.png``: values 0 to 10, 255 void.
+
+    Args:
+        img_suffix (str): Ending of image files. Defaults to ``.jpg``.
+        seg_map_suffix (str): Ending of label map files. Defaults to ``.png``.
+        kwargs: What mmseg's ``BaseSegDataset`` takes.
+    """
 
     METAINFO = dict(
         classes=(

@@ -1,30 +1,30 @@
-"""The procedural world as a dataset: nothing on disk, every scene drawn from its number."""
+"""The procedural world as a dataset: no files, every scene is drawn from its index."""
 
 import colorsys
 
 from mmseg.datasets import BaseSegDataset
 
-from mmzeg.datasets.world import CLASSES, OUTSIDE, SYNONYMS, Scene, scene_name
+from mmzeg.datasets.world import ABSENT_CLASS, CLASSES, SYNONYMS, Scene, scene_uri
 from mmzeg.registry import DATASETS
 
 
-def _palette(count: int) -> list[list[int]]:
-    """Colours of unlike hue for neighbours: steps of the golden ratio around the circle."""
-    hues = [index * 0.618034 % 1 for index in range(count)]
-    return [[round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 0.9)] for hue in hues]
+def _palette(num_colours: int) -> list[list[int]]:
+    """Return RGB colours (0..255) whose hues are golden-ratio steps apart, so that neighbours differ clearly."""
+    hues = [index * 0.618034 % 1 for index in range(num_colours)]
+    return [[round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.75, 0.9)] for hue in hues]
 
 
 @DATASETS.register_module()
 class WorldDataset(BaseSegDataset):
-    """Scenes of 36 kinds of objects on 6 textures; the pipeline starts with ``mmzeg.DrawScene`` in place of loading.
+    """Scenes of 36 object classes on 6 textures; the pipeline starts with ``mmzeg.DrawScene`` instead of loading.
 
     Args:
         split (str): ``train``, ``val`` or ``test``.
         length (int): Number of scenes.
         size (int): Height and width of a scene, in pixels. Defaults to 128.
-        unseen_share (float): How often an unseen kind is drawn where a seen one is drawn once. Defaults to 1.
-        seed (int): Another world of the same kinds. Defaults to 0.
-        kwargs: What mmseg's ``BaseSegDataset`` takes; as anywhere, ``metainfo=dict(classes=SEEN)`` ignores the rest.
+        unseen_share (float): Frequency of an unseen class relative to a seen one, 0..1. Defaults to 1.
+        seed (int): Seed of the world: another seed gives other scenes of the same classes. Defaults to 0.
+        kwargs: What mmseg's ``BaseSegDataset`` takes; ``metainfo=dict(classes=SEEN)`` ignores all other classes.
 
     Raises:
         ValueError: An unknown split, or a length, size, share or seed out of range.
@@ -41,11 +41,11 @@ class WorldDataset(BaseSegDataset):
         super().__init__(reduce_zero_label=False, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Every scene, and the names under which mmengine's fileio reads it and an error speaks of it."""
+        """Return every scene as a sample, with URIs of its image and label map for mmengine's fileio and for errors."""
         return [
             dict(
-                img_path=scene_name(scene, 'images'),
-                seg_map_path=scene_name(scene, 'annotations'),
+                img_path=scene_uri(scene, 'images'),
+                seg_map_path=scene_uri(scene, 'annotations'),
                 scene=scene,
                 label_map=self.label_map,
                 reduce_zero_label=False,
@@ -57,8 +57,8 @@ class WorldDataset(BaseSegDataset):
 
 @DATASETS.register_module()
 class WorldSynonymsDataset(WorldDataset):
-    """The same scenes under an unlike vocabulary, for tests across datasets: other words, and one that nothing is."""
+    """The same scenes with another vocabulary, for tests across datasets: synonyms, and one class without objects."""
 
     METAINFO = dict(
-        classes=(*(SYNONYMS.get(name, name) for name in CLASSES), OUTSIDE), palette=_palette(len(CLASSES) + 1)
+        classes=(*(SYNONYMS.get(name, name) for name in CLASSES), ABSENT_CLASS), palette=_palette(len(CLASSES) + 1)
     )

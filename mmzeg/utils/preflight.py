@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
-from mmzeg.datasets.transforms.load_image import name_unreadable_images
+from mmzeg.datasets.transforms.load_image import register_image_loader
 from mmzeg.utils.weight_files import read_state
 from mmzeg.vocabulary import Vocabulary
 
@@ -29,7 +29,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print; a
             checkpoint or pretrained weights that are cut off; mixed precision without a GPU.
     """
-    name_unreadable_images()
+    register_image_loader()
     unprintable = next(_quoted_keys(cfg.to_dict()), None)
     if unprintable:
         raise ValueError(

@@ -19,7 +19,7 @@ from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
 from PIL import Image
 
-from mmzeg.datasets.world import Scene, draw_scene, scene_name
+from mmzeg.datasets.world import Scene, draw_scene, scene_uri
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / 'docs/en/mmseg_tools.md').read_text()
@@ -126,11 +126,11 @@ def likeness(picture, path):
 def test_scenes_are_read_as_files_are(tmp_path):
     scene = Scene('train', 3, size=64, unseen_share=0.3, seed=1)
     for kind, drawn in zip(('images', 'annotations'), draw_scene(scene), strict=True):
-        name = scene_name(scene, kind)
+        name = scene_uri(scene, kind)
         (tmp_path / 'scene.png').write_bytes(fileio.get(name))
         assert np.array_equal(np.asarray(Image.open(tmp_path / 'scene.png')), drawn)
     for wrong in ('world://0/64/0.3/images/train/three.png', 'world://scene.png'):
-        with pytest.raises(FileNotFoundError, match='not a name of a scene'):
+        with pytest.raises(FileNotFoundError, match='not the URI of a scene'):
             fileio.get(wrong)
 
 

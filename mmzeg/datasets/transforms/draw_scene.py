@@ -1,4 +1,4 @@
-"""Draws a scene of the procedural world where other pipelines load files."""
+"""Draw a scene of the procedural world where other pipelines load an image and its label map."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -9,16 +9,18 @@ from mmzeg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class DrawScene(BaseTransform):
-    """Stands for ``LoadImageFromFile`` and ``LoadAnnotations``."""
+    """Draw a scene: replaces ``LoadImageFromFile`` and ``LoadAnnotations``."""
 
     def transform(self, results: dict) -> dict:
-        """Draw ``scene``; adds ``img`` (H, W, 3) uint8 BGR, ``gt_seg_map`` (H, W) uint8, and their shapes."""
-        picture, label = draw_scene(results['scene'])
-        table = np.arange(256, dtype=np.uint8)
+        """Draw ``scene``; add ``img`` (H, W, 3) uint8 BGR, ``gt_seg_map`` (H, W) uint8, and their shapes."""
+        image, label_map = draw_scene(results['scene'])
+        # Map the world's labels to the dataset's, where it uses only some of the classes.
+        lookup_table = np.arange(256, dtype=np.uint8)
         for old, new in (results.get('label_map') or {}).items():
-            table[old] = new
-        results['img'] = np.ascontiguousarray(picture[..., ::-1])
-        results['gt_seg_map'] = table[label]
-        results['img_shape'] = results['ori_shape'] = label.shape
+            lookup_table[old] = new
+        results['img'] = np.ascontiguousarray(image[..., ::-1])
+        results['gt_seg_map'] = lookup_table[label_map]
+        results['img_shape'] = label_map.shape
+        results['ori_shape'] = label_map.shape
         results['seg_fields'].append('gt_seg_map')
         return results

@@ -1,15 +1,15 @@
-"""Pictures that cannot be read are named."""
+"""Load images with errors that name the file."""
 
 from mmcv.transforms import LoadImageFromFile
 from mmseg.registry import TRANSFORMS
 
 
-class NamedImage(LoadImageFromFile):
-    """``LoadImageFromFile`` whose errors say which file; Pillow's say only that one is cut off.
+class LoadImageNamingFile(LoadImageFromFile):
+    """Load an image as mmcv's ``LoadImageFromFile``; its errors name the file, which Pillow's and OpenCV's do not.
 
     Raises:
         FileNotFoundError: As mmcv's.
-        ValueError: Not a whole image; names the file.
+        ValueError: Truncated or not an image; names the file.
     """
 
     def transform(self, results: dict) -> dict | None:
@@ -17,12 +17,17 @@ class NamedImage(LoadImageFromFile):
             return super().transform(results)
         except FileNotFoundError:
             raise
-        # OpenCV's failure is an assertion of mmcv.
+        # If OpenCV fails, mmcv raises an AssertionError.
         except (OSError, SyntaxError, ValueError, AssertionError) as error:
             reason = f' ({error})' if isinstance(error, OSError) and 'BytesIO' not in str(error) else ''
-            raise ValueError(f'{results["img_path"]}: not a whole image{reason}: make or download it again') from error
+            raise ValueError(
+                f'{results["img_path"]}: truncated or not an image{reason}; make or download it again'
+            ) from error
 
 
-def name_unreadable_images() -> None:
-    """Let every pipeline of this process read pictures by it, under the name that configs and mmseg's own code know."""
-    TRANSFORMS.register_module(name='LoadImageFromFile', module=NamedImage, force=True)
+def register_image_loader() -> None:
+    """Let every pipeline of this process load images by ``LoadImageNamingFile``.
+
+    It is registered as ``LoadImageFromFile``, the name in configs and in mmseg's code.
+    """
+    TRANSFORMS.register_module(name='LoadImageFromFile', module=LoadImageNamingFile, force=True)

@@ -1,11 +1,11 @@
-from .backend import WorldBackend, scene_name
+from .backend import WorldBackend, scene_uri
 from .scenes import Scene, draw_object, draw_scene
-from .vocabulary import CLASSES, OBJECTS, OUTSIDE, SEEN, SYNONYMS, TEXTURES, UNSEEN
+from .vocabulary import ABSENT_CLASS, CLASSES, OBJECTS, SEEN, SYNONYMS, TEXTURES, UNSEEN
 
 __all__ = [
+    'ABSENT_CLASS',
     'CLASSES',
     'OBJECTS',
-    'OUTSIDE',
     'SEEN',
     'SYNONYMS',
     'TEXTURES',
@@ -14,5 +14,5 @@ __all__ = [
     'WorldBackend',
     'draw_object',
     'draw_scene',
-    'scene_name',
+    'scene_uri',
 ]

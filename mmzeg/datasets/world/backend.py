@@ -1,4 +1,4 @@
-"""Scenes under names that are read as files are: what opens pictures by mmengine's fileio opens these too."""
+"""URIs of scenes, which mmengine's fileio opens like files."""
 
 import io
 import re
@@ -9,34 +9,40 @@ from PIL import Image
 from mmzeg.datasets.world.scenes import Scene, draw_scene
 
 KINDS = ('images', 'annotations')
-_NAME = re.compile(r'world://(\d+)/(\d+)/([\d.e-]+)/(images|annotations)/(\w+)/(\d+)\.png')
+_URI = re.compile(r'world://(\d+)/(\d+)/([\d.e-]+)/(images|annotations)/(\w+)/(\d+)\.png')
 
 
-def scene_name(scene: Scene, kind: str) -> str:
-    """``world://SEED/SIZE/UNSEEN_SHARE/KIND/SPLIT/INDEX.png``; ``kind`` is ``images`` or ``annotations``."""
+def scene_uri(scene: Scene, kind: str) -> str:
+    """Return ``world://SEED/SIZE/UNSEEN_SHARE/KIND/SPLIT/INDEX.png``; ``kind`` is ``images`` or ``annotations``."""
     return f'world://{scene.seed}/{scene.size}/{scene.unseen_share}/{kind}/{scene.split}/{scene.index:06d}.png'
 
 
 @register_backend('world', prefixes='world')
 class WorldBackend(BaseStorageBackend):
-    """Draws what a name of ``scene_name`` stands for; so mmseg's hooks show scenes of which no file is kept."""
+    """Draw the scene of a URI, so that mmseg's hooks can show scenes that are no files."""
 
     def get(self, filepath: str) -> bytes:
-        """A PNG: the picture of a scene (RGB), or its label map (grey, indices of ``CLASSES``).
+        """Return a PNG: the image of a scene (RGB), or its label map (grey, indices of ``CLASSES``).
+
+        Args:
+            filepath (str): A URI as ``scene_uri`` returns it.
 
         Raises:
-            FileNotFoundError: No such name.
-            ValueError: What ``Scene`` refuses.
+            FileNotFoundError: Not the URI of a scene.
+            ValueError: A field that ``Scene`` refuses.
         """
-        found = _NAME.fullmatch(str(filepath))
-        if found is None:
-            raise FileNotFoundError(f'{filepath}: not a name of a scene, world://SEED/SIZE/SHARE/KIND/SPLIT/INDEX.png')
-        seed, size, share, kind, split, index = found.groups()
-        drawn = draw_scene(Scene(split, int(index), int(size), float(share), int(seed)))
+        match = _URI.fullmatch(str(filepath))
+        if match is None:
+            raise FileNotFoundError(
+                f'{filepath}: not the URI of a scene, world://SEED/SIZE/UNSEEN_SHARE/KIND/SPLIT/INDEX.png'
+            )
+        seed, size, unseen_share, kind, split, index = match.groups()
+        scene = Scene(split, int(index), int(size), float(unseen_share), int(seed))
+        image_and_labels = draw_scene(scene)
         file = io.BytesIO()
-        Image.fromarray(drawn[KINDS.index(kind)]).save(file, format='PNG')
+        Image.fromarray(image_and_labels[KINDS.index(kind)]).save(file, format='PNG')
         return file.getvalue()
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
-        """No text is kept in the world."""
+        """Refuse: a scene is a PNG."""
         raise ValueError(f'{filepath}: a PNG, not a text')

@@ -1,4 +1,4 @@
-"""Scenes of one or two textures and two to five objects with soft shadows, and pictures of one class alone."""
+"""Scenes of one or two textures and two to five objects with soft shadows, and images of a single class."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ SPLITS = ('train', 'val', 'test')
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a scene depends on.
+    """Everything that determines a scene.
 
     Args:
         split (str): ``train``, ``val`` or ``test``; their scenes have nothing in common.
         index (int): Number within the split, >= 0.
-        size (int): Height and width, in pixels.
-        unseen_share (float): How often an unseen kind is drawn where a seen one is drawn once, 0..1.
-        seed (int): Another world of the same kinds, in [0, 2**32).
+        size (int): Height and width, in pixels, >= 32.
+        unseen_share (float): Frequency of an unseen class relative to a seen one, 0..1.
+        seed (int): Seed of the world, in [0, 2**32): another seed gives other scenes of the same classes.
 
     Raises:
         ValueError: An unknown split, or a number out of range.
@@ -45,83 +45,97 @@ class Scene:
 
 
 def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Picture (size, size, 3) uint8 RGB and label map (size, size) uint8, indices of ``CLASSES``, of a scene."""
+    """Draw a scene: image (size, size, 3) uint8 RGB and label map (size, size) uint8, indices of ``CLASSES``."""
     random = RandomState([scene.seed, SPLITS.index(scene.split), scene.index])
     size = scene.size
-    picture, label = _ground(random, size, scene.unseen_share)
+    # Draw the ground, then the objects, each over the earlier ones.
+    image, label_map = _draw_ground(random, size, scene.unseen_share)
     for _ in range(integers(random, 2, 6)):
-        name = _pick(random, tuple(OBJECTS), scene.unseen_share)
-        inside = _object(random, name, size)
-        _lay(random, picture, inside)
-        label[inside * 2 >= SAMPLES**2] = CLASSES.index(name)
-    return _photograph(random, picture), label
+        name = _choose_class(random, tuple(OBJECTS), scene.unseen_share)
+        coverage = _object_coverage(random, name, size)
+        _paint_object(random, image, coverage)
+        # A pixel is the object's if the object covers at least half of its samples.
+        label_map[coverage * 2 >= SAMPLES**2] = CLASSES.index(name)
+    return _expose(random, image), label_map
 
 
 def draw_object(name: str, split: str, index: int, size: int = 64, unseen_share: float = 1.0) -> np.ndarray:
-    """A picture (size, size, 3) uint8 RGB that shows one class: an object that fills it, or nothing but a texture.
+    """Draw an image (size, size, 3) uint8 RGB of a single class: a large object on a ground, or only a texture.
 
     Args:
         name (str): One of ``CLASSES``.
         split (str): ``train``, ``val`` or ``test``.
-        index (int): Number within the split's pictures of this class, >= 0.
+        index (int): Number within the split's images of this class, >= 0.
         size (int): Height and width, in pixels.
-        unseen_share (float): How often the ground is an unseen texture where it is a seen one once, 0..1.
+        unseen_share (float): Frequency of an unseen ground texture relative to a seen one, 0..1.
     """
     random = RandomState([SPLITS.index(split), index, CLASSES.index(name), 1])
     if name in TEXTURES:
-        return _photograph(random, PAINTERS[name](random, size, size))
-    picture, _ = _ground(random, size, unseen_share)
-    _lay(random, picture, _object(random, name, size, scale=(0.5, 0.4), centre=(0.4, 0.2)))
-    return _photograph(random, picture)
+        return _expose(random, PAINTERS[name](random, size, size))
+    image, _ = _draw_ground(random, size, unseen_share)
+    _paint_object(random, image, _object_coverage(random, name, size, scale=(0.5, 0.4), centre=(0.4, 0.2)))
+    return _expose(random, image)
 
 
-def _lay(random: RandomState, picture: np.ndarray, inside: np.ndarray) -> None:
-    """Paint an object (its covered samples (H, W)) and its shadow into a picture (H, W, 3)."""
-    size = len(inside)
-    shift, radius = integers(random, 1, 1 + max(1, size // 24), 2), max(1, size // 64)
-    paint = _paint(random, size)
-    # Nothing changes beyond the reach of the shadow.
-    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+def _paint_object(random: RandomState, image: np.ndarray, coverage: np.ndarray) -> None:
+    """Paint an object and its shadow into an image, in place.
+
+    Args:
+        random (RandomState): Random numbers.
+        image (ndarray): (H, W, 3) float64.
+        coverage (ndarray): (H, W) int64, the samples of every pixel that the object covers.
+    """
+    size = len(coverage)
+    shadow_shift = integers(random, 1, 1 + max(1, size // 24), 2)
+    radius = max(1, size // 64)
+    colours = _object_colours(random, size)
+    # Limit the work to the reach of the shadow.
+    rows = np.flatnonzero(coverage.any(1))
+    columns = np.flatnonzero(coverage.any(0))
     if not len(rows):
         return
     window = tuple(
-        slice(max(0, covered[0] - 2 * radius), covered[-1] + 1 + shift.max() + 2 * radius)
+        slice(max(0, covered[0] - 2 * radius), covered[-1] + 1 + shadow_shift.max() + 2 * radius)
         for covered in (rows, columns)
     )
-    share, part = inside[window] / SAMPLES**2, picture[window]
-    part *= 1 - 0.5 * _shadow(share, shift, radius)[..., None]
-    part += share[..., None] * (paint[window] - part)
+    # Darken the ground, then blend in the object.
+    alpha = coverage[window] / SAMPLES**2
+    region = image[window]
+    region *= 1 - 0.5 * _shadow(alpha, shadow_shift, radius)[..., None]
+    region += alpha[..., None] * (colours[window] - region)
 
 
-def _photograph(random: RandomState, picture: np.ndarray) -> np.ndarray:
-    """Light that falls from one side, and noise: (H, W, 3) uint8."""
-    picture = picture * _light(random, len(picture))[..., None] + integers(random, -9, 10, picture.shape)
-    return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)
+def _expose(random: RandomState, image: np.ndarray) -> np.ndarray:
+    """Add light from one side and noise, and return (H, W, 3) uint8."""
+    image = image * _light(random, len(image))[..., None] + integers(random, -9, 10, image.shape)
+    return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)
 
 
-def _pick(random: RandomState, names: tuple[str, ...], unseen_share: float) -> str:
+def _choose_class(random: RandomState, names: tuple[str, ...], unseen_share: float) -> str:
+    """Choose one of the names; an unseen one is rejected with a probability of 1 - ``unseen_share``."""
     while True:
         name = names[integers(random, 0, len(names))]
         if name not in UNSEEN or random.random_sample() < unseen_share:
             return name
 
 
-def _ground(random: RandomState, size: int, unseen_share: float) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (_pick(random, TEXTURES, unseen_share) for _ in range(2))
-    picture = PAINTERS[first](random, size, size)
-    label = np.full((size, size), CLASSES.index(first), np.uint8)
+def _draw_ground(random: RandomState, size: int, unseen_share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one texture, or two on the sides of a winding border: image (size, size, 3) float64 and label map."""
+    first, second = (_choose_class(random, TEXTURES, unseen_share) for _ in range(2))
+    image = PAINTERS[first](random, size, size)
+    label_map = np.full((size, size), CLASSES.index(first), np.uint8)
     if first != second:
         c, s = _direction(random)
         y, x = np.arange(size)[:, None] / size - 0.5, np.arange(size)[None] / size - 0.5
-        side = c * x + s * y + 0.3 * (noise(random, size, size, size / 4, size / 4) - 0.5)
-        beyond = side > 0.4 * (random.random_sample() - 0.5)
-        picture = np.where(beyond[..., None], PAINTERS[second](random, size, size), picture)
-        label[beyond] = CLASSES.index(second)
-    return picture, label
+        distance = c * x + s * y + 0.3 * (noise(random, size, size, size / 4, size / 4) - 0.5)
+        beyond = distance > 0.4 * (random.random_sample() - 0.5)
+        image = np.where(beyond[..., None], PAINTERS[second](random, size, size), image)
+        label_map[beyond] = CLASSES.index(second)
+    return image, label_map
 
 
 def _direction(random: RandomState) -> tuple[float, float]:
-    """A random unit vector, all directions alike."""
+    """Draw a unit vector, all directions equally likely."""
     while True:
         x, y = 2 * random.random_sample(2) - 1
         length = np.sqrt(x * x + y * y)
@@ -129,54 +143,66 @@ def _direction(random: RandomState) -> tuple[float, float]:
             return x / length, y / length
 
 
-def _object(
+def _object_coverage(
     random: RandomState,
     name: str,
     size: int,
     scale: tuple[float, float] = (0.26, 0.28),
     centre: tuple[float, float] = (0.12, 0.76),
 ) -> np.ndarray:
-    """Covered samples (size, size) of an object that is turned, scaled, stretched and placed at random.
+    """Count the covered samples (size, size) of an object that is rotated, scaled, stretched and moved at random.
 
-    Its scale and centre are uniform, each given as the least value and the span, as shares of the size.
+    Args:
+        random (RandomState): Random numbers.
+        name (str): One of ``OBJECTS``.
+        size (int): Height and width of the scene, in pixels.
+        scale (tuple[float, float]): Least value and range of the uniform scale, as fractions of ``size``.
+        centre (tuple[float, float]): Least value and range of both coordinates of the centre, likewise.
     """
-    # Upright by half, else turned at will: a flag and a hand are as often upright as people draw them.
+    # Half of the objects are upright (people draw flags and hands upright), the others rotated by any angle.
     c, s = _direction(random)
-    turn = random.random_sample() < 0.5
-    c, s = (c, s) if turn else (1.0, 0.0)
+    rotated = random.random_sample() < 0.5
+    c, s = (c, s) if rotated else (1.0, 0.0)
     length = size * (scale[0] + scale[1] * random.random_sample())
-    wide, tall = 0.8 + 0.4 * random.random_sample(2)
+    stretch_x, stretch_y = 0.8 + 0.4 * random.random_sample(2)
     x0, y0 = size * (centre[0] + centre[1] * random.random_sample(2))
-    mirrored = 1 - 2 * integers(random, 0, 2)
+    mirror = 1 - 2 * integers(random, 0, 2)
     contours = []
     for contour in outline(OBJECTS[name]):
-        x, y = contour[:, 0] * (length * wide * mirrored), contour[:, 1] * (length * tall)
+        x, y = contour[:, 0] * (length * stretch_x * mirror), contour[:, 1] * (length * stretch_y)
         contours.append(np.stack([c * x - s * y + x0, s * x + c * y + y0], 1))
     return fill(contours, size, size)
 
 
-def _paint(random: RandomState, size: int) -> np.ndarray:
-    """A colour of its own, lighter to one side, a little rough."""
+def _object_colours(random: RandomState, size: int) -> np.ndarray:
+    """Draw colours (size, size, 3) of an object: one random colour, lighter towards one side, slightly rough."""
     colour = 30 + 215 * random.random_sample(3)
     c, s = _direction(random)
     slope = c * (np.arange(size)[None] / size - 0.5) + s * (np.arange(size)[:, None] / size - 0.5)
-    rough = noise(random, size, size, 6, 6) - 0.5
-    return colour * (1 + 0.35 * slope + 0.12 * rough)[..., None]
+    roughness = noise(random, size, size, 6, 6) - 0.5
+    return colour * (1 + 0.35 * slope + 0.12 * roughness)[..., None]
 
 
-def _shadow(share: np.ndarray, shift: np.ndarray, radius: int) -> np.ndarray:
-    """A silhouette (H, W) in 0..1 moved down and right, and blurred by two box filters of so many pixels."""
-    height, width = share.shape
+def _shadow(alpha: np.ndarray, shift: np.ndarray, radius: int) -> np.ndarray:
+    """Return a silhouette (H, W) in 0..1, moved down and right and blurred by two box filters.
+
+    Args:
+        alpha (ndarray): The silhouette (H, W) in 0..1.
+        shift (ndarray): Pixels down and right.
+        radius (int): Radius of the box filters, in pixels.
+    """
+    height, width = alpha.shape
     down, right = shift
-    moved = np.zeros_like(share)
-    moved[down:, right:] = share[: height - down, : width - right]
+    shadow = np.zeros_like(alpha)
+    shadow[down:, right:] = alpha[: height - down, : width - right]
     for _ in range(2):
         for axis in (0, 1):
-            moved = _box(moved, radius, axis)
-    return moved
+            shadow = _box_filter(shadow, radius, axis)
+    return shadow
 
 
-def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+def _box_filter(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
+    """Average (H, W) over 2 * radius + 1 pixels along an axis; edges are repeated."""
     pad = [(radius, radius) if dimension == axis else (0, 0) for dimension in range(2)]
     padded = np.pad(values, pad, mode='edge')
     length = values.shape[axis]
@@ -187,6 +213,7 @@ def _box(values: np.ndarray, radius: int, axis: int) -> np.ndarray:
 
 
 def _light(random: RandomState, size: int) -> np.ndarray:
+    """Draw a brightness (size, size) that rises towards one side."""
     c, s = _direction(random)
     slope = c * (np.arange(size)[None] / size - 0.5) + s * (np.arange(size)[:, None] / size - 0.5)
     return 0.78 + 0.34 * random.random_sample() + 0.3 * slope

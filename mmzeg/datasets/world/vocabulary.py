@@ -1,4 +1,6 @@
-"""The kinds of things in the world: 36 objects, drawn as DejaVu Sans draws them, and 6 textures."""
+"""The classes of the world: 36 objects, whose shapes are glyphs of DejaVu Sans, and 6 textures."""
+
+# Class name -> code point of its glyph.
 
 OBJECTS = {
     'umbrella': 0x2602,
@@ -40,10 +42,10 @@ OBJECTS = {
 }
 TEXTURES = ('grass', 'sand', 'water', 'brick', 'sky', 'wood')
 CLASSES = (*OBJECTS, *TEXTURES)
-# Kinds, not combinations of parts: nothing that is seen has such a shape or such a pattern.
+# No seen class has the shape or the pattern of an unseen one.
 UNSEEN = ('umbrella', 'anchor', 'knight', 'telephone', 'snowflake', 'flag', 'shamrock', 'brick')
 SEEN = tuple(name for name in CLASSES if name not in UNSEEN)
-# The same things by other names, for tests across datasets.
+# Other names of the same classes, for tests across datasets.
 SYNONYMS = {
     'umbrella': 'parasol',
     'airplane': 'plane',
@@ -68,5 +70,5 @@ SYNONYMS = {
     'brick': 'wall',
     'wood': 'timber',
 }
-# A name for nothing in the world.
-OUTSIDE = 'zebra'
+# A class name of which no scene has an object.
+ABSENT_CLASS = 'zebra'
