@@ -1,4 +1,4 @@
-"""Training classes that are evaluated as if unseen, so that settings are chosen without the unseen ones."""
+"""Training classes that are evaluated as if unseen, to choose settings without the unseen classes."""
 
 import random
 import re
@@ -10,21 +10,22 @@ from mmzeg.utils.preflight import datasets_of, read_checkpoint
 from mmzeg.vocabulary import Vocabulary
 
 
-def held_out(vocabulary: Vocabulary, wanted: str, seed: int) -> list[str]:
-    """The classes that ``--held-out`` asks for, in the vocabulary's order.
+def choose_held_out(vocabulary: Vocabulary, option: str, seed: int) -> list[str]:
+    """Return the classes that a ``--held-out`` option selects, in the vocabulary's order.
+
+    Args:
+        vocabulary (Vocabulary): All classes.
+        option (str): ``NAME,NAME``; a number of seen classes; or a fraction of the seen classes below 1.
+        seed (int): Of the random choice, if the option is a number.
 
     Raises:
-        ValueError: A name that is not a class, or nothing seen is left.
+        ValueError: A name is not a class, or no seen class is left.
     """
-    if wanted not in vocabulary.names and re.fullmatch(r'\d*\.?\d+', wanted):
-        number, seen = float(wanted), len(vocabulary.seen)
-        number = number if number >= 1 else round(number * seen)
-        if not 1 <= number < seen or number % 1:
-            raise ValueError(f'--held-out {wanted}: give a whole number below {seen} seen classes, or a share of them')
-        names = random.Random(seed).sample(vocabulary.seen, int(number))
+    if option not in vocabulary.names and re.fullmatch(r'\d*\.?\d+', option):
+        names = _draw_seen_classes(vocabulary, option, seed)
     else:
-        # "sofa, couch" is one class.
-        names = re.split(',(?! )', wanted)
+        # A comma and a space separate synonyms: "sofa, couch" is one class.
+        names = re.split(',(?! )', option)
     for name in names:
         vocabulary.index(name)
     if set(vocabulary.seen) <= set(names):
@@ -32,59 +33,98 @@ def held_out(vocabulary: Vocabulary, wanted: str, seed: int) -> list[str]:
     return [name for name in vocabulary.names if name in names]
 
 
-def hold_out(cfg: Config, data: str, names: list[str]) -> list[str]:
-    """Make a config's unseen classes those of ``names`` and leave the other unseen ones out; returns the latter."""
+def _draw_seen_classes(vocabulary: Vocabulary, option: str, seed: int) -> list[str]:
+    num_seen = len(vocabulary.seen)
+    number = float(option)
+    if number < 1:
+        number = round(number * num_seen)
+    if not 1 <= number < num_seen or number % 1:
+        raise ValueError(
+            f'--held-out {option}: give a whole number below {num_seen} seen classes, or a fraction of them below 1'
+        )
+    return random.Random(seed).sample(vocabulary.seen, int(number))
+
+
+def hold_out(cfg: Config, split: str, names: list[str]) -> list[str]:
+    """Make ``names`` the only unseen classes of a config's model and dataset.
+
+    Args:
+        cfg (Config): Changed in place.
+        split (str): ``val`` or ``test``, whose dataset is changed.
+        names (list[str]): The new unseen classes.
+
+    Returns:
+        list[str]: The former unseen classes that are no longer evaluated.
+    """
     classifier = cfg.model.decode_head.classifier
     vocabulary = Vocabulary.build(classifier.vocabulary)
-    left_out = [name for name in vocabulary.unseen if name not in names]
-    kept = [name for name in vocabulary.names if name not in left_out]
-    classifier.vocabulary = dict(classes=kept, unseen=names, prompts=vocabulary.prompts)
-    for dataset in datasets_of(cfg[f'{data}_dataloader'].dataset):
-        dataset.metainfo = dict(dataset.get('metainfo', {}), classes=kept, unseen_classes=names)
-    return left_out
+    removed = [name for name in vocabulary.unseen if name not in names]
+    remaining = [name for name in vocabulary.names if name not in removed]
+    classifier.vocabulary = dict(classes=remaining, unseen=names, prompts=vocabulary.prompts)
+    for dataset in datasets_of(cfg[f'{split}_dataloader'].dataset):
+        dataset.metainfo = dict(dataset.get('metainfo', {}), classes=remaining, unseen_classes=names)
+    return removed
 
 
 def trained_classes(cfg: Config, checkpoint: str) -> list[str]:
-    """The classes that a checkpoint says it was trained on, else those that the config says.
+    """Return the classes that a checkpoint lists as trained on, else those of the config.
 
     Raises:
         FileNotFoundError: No such checkpoint.
-        ValueError: It is cut off.
+        ValueError: The checkpoint is truncated.
     """
-    fetched = '://' in checkpoint
-    found = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent') if fetched else read_checkpoint(checkpoint)
-    meta = found.get('meta', {}).get('dataset_meta') or {}
+    is_url = '://' in checkpoint
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent') if is_url else read_checkpoint(checkpoint)
+    meta = content.get('meta', {}).get('dataset_meta') or {}
     classifier = cfg.model.decode_head.classifier
     train = classifier.get('train_vocabulary') or Vocabulary.build(classifier.vocabulary).training()
     return list(meta.get('classes') or Vocabulary.build(train).names)
 
 
-def cautions(cfg: Config, data: str, chosen: list[str], before: Vocabulary, trained: list[str]) -> list[str]:
-    """What these rows must not be used for, or only with care; ``before`` is the vocabulary before ``hold_out``."""
-    found = []
-    if before.unseen and not chosen:
-        found.append(
-            f'whoever chooses gamma or lambda by these rows tunes on the unseen classes themselves '
-            f'({", ".join(before.unseen)}): report them, and choose with --held-out'
+def tuning_warnings(
+    cfg: Config, split: str, held_out: list[str], original: Vocabulary, trained: list[str]
+) -> list[str]:
+    """Return warnings about choosing gamma or lambda by these results.
+
+    Args:
+        cfg (Config): The config that is evaluated.
+        split (str): ``val`` or ``test``.
+        held_out (list[str]): Classes that are evaluated as if unseen; empty if none.
+        original (Vocabulary): The vocabulary before ``hold_out``.
+        trained (list[str]): See ``trained_classes``.
+    """
+    warnings = []
+    # The unseen classes of the benchmark decide.
+    if original.unseen and not held_out:
+        warnings.append(
+            f'choosing gamma or lambda by these rows tunes on the unseen classes themselves '
+            f'({", ".join(original.unseen)}): report these rows, and choose with --held-out'
         )
-    known = [name for name in chosen if name in trained]
-    if known:
-        found.append(
-            f'this checkpoint was trained with labels of {", ".join(known)}: it names them better than it would an '
-            'unseen class, so gamma and lambda tend to come out too small; choose with a model that was trained '
+    # The model was trained on classes that count as unseen.
+    trained_held_out = [name for name in held_out if name in trained]
+    if trained_held_out:
+        warnings.append(
+            f'this checkpoint was trained with labels of {", ".join(trained_held_out)}: it classifies them better than '
+            'an unseen class, so the best gamma and lambda tend to be too small; choose with a model that was trained '
             'without them'
         )
-    own = [name for name in chosen if name in before.unseen and name not in trained]
-    if own:
-        found.append(
-            f'{", ".join(own)}: unseen in the config itself. Right if they are training classes that this training '
-            'held out; by unseen classes of the benchmark nothing may be chosen'
+    # The config's own unseen classes were held out.
+    unseen_held_out = [name for name in held_out if name in original.unseen and name not in trained]
+    if unseen_held_out:
+        warnings.append(
+            f'{", ".join(unseen_held_out)}: unseen in the config itself. This is right if they are training classes '
+            'that this training held out; never choose by unseen classes of the benchmark'
         )
-    pictures = [
-        [{**dataset, 'metainfo': None, 'pipeline': None} for dataset in datasets_of(cfg[f'{name}_dataloader'].dataset)]
-        for name in (data, 'test')
-        if cfg.get(f'{name}_dataloader')
-    ]
-    if pictures[0] == pictures[-1]:
-        found.append('these are the pictures of the test: choose by others, such as some of the training')
-    return found
+    if _uses_test_images(cfg, split):
+        warnings.append('these are the images of the test: choose by others, such as some training images')
+    return warnings
+
+
+def _uses_test_images(cfg: Config, split: str) -> bool:
+    """Whether a split reads the same dataset as ``test``, apart from classes and pipeline."""
+
+    def image_sources(name: str) -> list[dict]:
+        datasets = datasets_of(cfg[f'{name}_dataloader'].dataset)
+        return [{**dataset, 'metainfo': None, 'pipeline': None} for dataset in datasets]
+
+    return bool(cfg.get('test_dataloader')) and image_sources(split) == image_sources('test')

@@ -1,4 +1,4 @@
-"""A test's figures beside everything that decides them."""
+"""The report of a test: its results and everything that decides them."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ from mmzeg.clip.text_cache import content_hash
 from mmzeg.evaluation.zero_shot_miou import ZeroShotMIoU
 from mmzeg.utils.unwrap import unwrap
 
-# By both stacks' names; those that are not installed are left out.
+# By the names of both OpenMMLab stacks; packages that are not installed are left out.
 PACKAGES = (
     'mmzeg',
     'torch',
@@ -27,18 +27,21 @@ PACKAGES = (
     *(f'{stack}{name}' for stack in ('', 'onedl-') for name in ('mmcv', 'mmengine', 'mmsegmentation', 'mmdet')),
     'onedl-mmdetection',
 )
-# What the figures depend on.
+# Config fields that decide the results.
 FIELDS = ('model', 'test_dataloader', 'test_evaluator', 'test_cfg')
 
 
 def make_report(cfg: Config, model: nn.Module, metrics: dict[str, float], evaluators: Iterable) -> dict:
-    """A report that JSON can hold, for ``tools/analysis_tools/compare_results.py``.
+    """Return a report for JSON, which ``tools/analysis_tools/compare_results.py`` reads.
 
     Args:
-        cfg (Config): As it was run.
-        model (nn.Module): As it was tested.
-        metrics (dict[str, float]): What the runner returned, in percent.
-        evaluators (Iterable): Its metrics; the per-class figures of ``ZeroShotMIoU`` are taken.
+        cfg (Config): The config of the test.
+        model (nn.Module): The tested model.
+        metrics (dict[str, float]): The runner's results, in percent.
+        evaluators (Iterable): The runner's metrics; the report lists the per-class results of ``ZeroShotMIoU``.
+
+    Returns:
+        dict: ``metrics``, ``classes``, ``checkpoint``, ``config_hash``, ``clip``, ``packages`` and ``config``.
     """
     fields = {name: cfg.get(name) for name in FIELDS}
     fields = Config({name: value for name, value in fields.items() if value is not None})
@@ -56,11 +59,12 @@ def make_report(cfg: Config, model: nn.Module, metrics: dict[str, float], evalua
 
 
 def _finite(row: dict) -> dict:
-    """JSON has no NaN, which the IoU of a class is that no label holds."""
+    """Return a row with None for NaN, which JSON does not have: the IoU of a class without ground truth."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
 def _clips(model: nn.Module) -> Iterable[tuple[str, CLIP]]:
+    """Return the CLIP models of the classifier and of the scorer, by their owners' names."""
     model = unwrap(model)
     classifier = getattr(getattr(model, 'decode_head', None), 'classifier', None)
     owners = dict(
@@ -71,8 +75,9 @@ def _clips(model: nn.Module) -> Iterable[tuple[str, CLIP]]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    """Return the versions of the installed packages."""
+    versions = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

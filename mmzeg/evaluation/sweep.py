@@ -1,4 +1,4 @@
-"""Many settings of fusion and calibration from one pass over the data: opinions are asked for once an image."""
+"""Evaluate many settings of fusion and calibration in one pass over the data: the model runs once per image."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmzeg.evaluation.zero_shot_miou import count_areas, summarize_areas
+from mmzeg.models.calibration import calibrate, calibrated_labels, class_offset
 from mmzeg.models.fusion import MODES, ScoreFusion
 from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
@@ -18,15 +19,15 @@ from mmzeg.utils.atomic import atomic_write
 
 @dataclass(frozen=True)
 class Setting:
-    """What is changed between two evaluations.
+    """Fusion and calibration of one evaluation.
 
     Args:
-        mode (str): One of the fusion's modes, or ``pixel`` for a model that names pixels.
-        lam (float): Ensemble balance; without meaning in modes ``seg``, ``img`` and ``pixel``.
+        mode (str): One of the fusion's modes, or ``pixel`` for a model that classifies pixels.
+        lam (float): Ensemble balance; without effect in modes ``seg``, ``img`` and ``pixel``.
         gamma (float): Calibration, >= 0.
 
     Raises:
-        ValueError: Not a setting of ``mmzeg.ScoreFusion``.
+        ValueError: ``mmzeg.ScoreFusion`` refuses the values.
     """
 
     mode: str
@@ -34,11 +35,12 @@ class Setting:
     gamma: float
 
     def __post_init__(self) -> None:
+        # Check the values as the fusion does.
         ScoreFusion('full' if self.mode == 'pixel' else self.mode, self.lam, self.gamma)
 
 
 class Sweep:
-    """Counts the pixels of every setting over the images it is given, in memory that does not grow.
+    """Count the pixels of every setting over the processed images; memory does not grow with the images.
 
     Args:
         model (ZeroShotSegmentor): In eval mode.
@@ -46,94 +48,97 @@ class Sweep:
         ignore_index (int): Label value that is not counted. Defaults to 255.
 
     Raises:
-        ValueError: A setting is not of this kind of model, or needs CLIP's opinion and the model's own fusion does not
-            ask for it; the model prunes for one setting alone; it is not tested on whole pictures.
+        ValueError: The model does not have a setting's mode; a mode needs CLIP logits and the model's own fusion does
+            not compute them; the model uses ``GuaranteedPruning``, which holds for one setting only; the model is not
+            tested on complete images.
     """
 
     def __init__(self, model: ZeroShotSegmentor, settings: Sequence[Setting], ignore_index: int = 255) -> None:
-        modes = {setting.mode for setting in settings}
-        possible = MODES if isinstance(model, ZegFormer) else ('pixel',)
-        if modes - set(possible):
-            raise ValueError(f'mode {min(modes - set(possible))!r} is not of this model: it has {", ".join(possible)}')
-        if isinstance(model, ZegFormer) and not model.fusion.needs_scorer and modes - {'seg'}:
-            raise ValueError(f"mode {min(modes - {'seg'})!r} needs CLIP's opinion: set model.fusion.mode to full")
-        if isinstance(getattr(getattr(model, 'scorer', None), 'pruning', None), GuaranteedPruning):
-            raise ValueError(
-                'GuaranteedPruning asks what one setting needs and others do not: set model.scorer.pruning=None'
-            )
-        if model.test_cfg.mode != 'whole':
-            raise ValueError(
-                f'a sweep looks at whole pictures, and tests are set to {model.test_cfg.mode!r}, which gives other '
-                'figures: set model.test_cfg.mode=whole, and test in that way'
-            )
-        self.model, self.ignore_index = model, ignore_index
-        self.pictures = 0  # counted so far
+        _check_model(model, {setting.mode for setting in settings})
+        self.model = model
+        self.ignore_index = ignore_index
+        # Images counted so far
+        self.num_images = 0
         self._areas = dict.fromkeys(settings, torch.zeros(3, len(model.vocabulary), dtype=torch.int64))
+        # Gammas of every mode and lambda: the semantic map before calibration is the same for all of them.
         self._gammas: dict[tuple[str, float], list[float]] = {}
         for setting in self._areas:
             self._gammas.setdefault((setting.mode, setting.lam), []).append(setting.gamma)
 
     @torch.no_grad()
     def process(self, batch: dict) -> None:
-        """Count a batch of a test data loader."""
+        """Count the pixels of a test data loader's batch."""
         batch = self.model.data_preprocessor(batch, False)
-        inputs, samples = batch['inputs'], batch['data_samples']
+        inputs = batch['inputs']
+        samples = batch['data_samples']
         seen = self.model.seen_mask(inputs.device)
-        for (mode, lam), semantic_map in self._maps(inputs, [sample.metainfo for sample in samples], seen):
-            for one, sample in zip(semantic_map, samples, strict=True):
-                one = to_original_size(one, sample.metainfo)
-                label = sample.gt_sem_seg.data[0].to(one.device)
-                for gamma, predicted in _calibrated(one, seen, self._gammas[mode, lam]):
-                    counted = count_areas(predicted, label, len(seen), self.ignore_index, sample.metainfo['img_path'])
+        metas = [sample.metainfo for sample in samples]
+        for (mode, lam), semantic_maps in self._semantic_maps(inputs, metas, seen):
+            for semantic_map, sample in zip(semantic_maps, samples, strict=True):
+                semantic_map = to_original_size(semantic_map, sample.metainfo)
+                label = sample.gt_sem_seg.data[0].to(semantic_map.device)
+                name = sample.metainfo['img_path']
+                for gamma, prediction in _label_maps(semantic_map, seen, self._gammas[mode, lam]):
+                    areas = count_areas(prediction, label, len(seen), self.ignore_index, name)
                     setting = Setting(mode, lam, gamma)
-                    self._areas[setting] = self._areas[setting] + counted
-        self.pictures += len(samples)
+                    self._areas[setting] = self._areas[setting] + areas
+        self.num_images += len(samples)
 
     def results(self) -> list[dict]:
-        """A row a setting: ``mode``, ``lam``, ``gamma`` and the metrics of ``ZeroShotMIoU``."""
+        """Return a row per setting: ``mode``, ``lam``, ``gamma`` and the metrics of ``ZeroShotMIoU``."""
         seen = self.model.vocabulary.seen_mask
         return [vars(setting) | summarize_areas(areas, seen)[0] for setting, areas in self._areas.items()]
 
     def save(self, path: Path, key: dict) -> None:
-        """Keep the counts so far in a file, whole or not there.
+        """Write the counts so far to a file, atomically.
 
         Args:
-            path (Path): The file, in a folder that is there.
-            key (dict): What else decides the figures, as JSON can hold it.
+            path (Path): The file, in an existing folder.
+            key (dict): Everything else that decides the results, as values for JSON.
         """
-        state = dict(key=json.dumps(self._key(key)), pictures=self.pictures, areas=torch.stack([*self._areas.values()]))
+        areas = torch.stack([*self._areas.values()])
+        state = dict(key=json.dumps(self._key(key)), images=self.num_images, areas=areas)
         atomic_write(path, lambda partial: torch.save(state, partial))
 
     def resume(self, path: Path, key: dict) -> None:
-        """Take up the counts that ``save`` kept; ``pictures`` says where to go on.
+        """Load the counts that ``save`` wrote; ``num_images`` says where to go on.
 
         Raises:
-            ValueError: Not such a file, or its key or settings are others; names the file and the first that differs.
+            ValueError: The file is not a sweep's state, or its key or settings differ; names the file and the first
+                field that differs.
         """
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
-            theirs, pictures, areas = json.loads(state['key']), state['pictures'], state['areas']
-        except Exception as error:  # of another kind for every way to be damaged
-            raise ValueError(f'{path}: not the whole state of a sweep: remove it to start anew') from error
-        different = _difference(theirs, self._key(key))
-        if different:
+            saved_key = json.loads(state['key'])
+            num_images = state['images']
+            areas = state['areas']
+        # torch and pickle raise other errors for every kind of damage.
+        except Exception as error:
+            raise ValueError(f'{path}: truncated or not the state of a sweep; remove it to start again') from error
+        field = _first_difference(saved_key, self._key(key))
+        if field:
             raise ValueError(
-                f'{path} is of an unfinished sweep with another {different}: go on with that one, write to another '
-                'folder, or remove the file'
+                f'{path} is of an unfinished sweep with another {field}: continue that sweep, write to another folder, '
+                'or remove the file'
             )
-        self.pictures, self._areas = pictures, dict(zip(self._areas, areas, strict=True))
+        self.num_images = num_images
+        self._areas = dict(zip(self._areas, areas, strict=True))
 
     def _key(self, key: dict) -> dict:
+        """Return the key with the settings, as JSON reads it back."""
         settings = [astuple(setting) for setting in self._areas]
         return json.loads(json.dumps(dict(key, settings=settings), default=str))
 
-    def _maps(self, inputs: Tensor, metas: list[dict], seen: Tensor) -> Iterable[tuple[tuple[str, float], Tensor]]:
+    def _semantic_maps(
+        self, inputs: Tensor, metas: list[dict], seen: Tensor
+    ) -> Iterable[tuple[tuple[str, float], Tensor]]:
+        """Yield (mode, lambda) and the uncalibrated semantic maps (B, C, H, W) at the padded input's size."""
         if not isinstance(self.model, ZegFormer):
-            semantic_map = self.model.encode_decode(inputs, metas)
-            # Its own calibration is undone, and the setting's done instead.
-            semantic_map = semantic_map + self.model.gamma * seen.to(semantic_map.dtype)[:, None, None]
-            for key in self._gammas:
-                yield key, semantic_map
+            semantic_maps = self.model.encode_decode(inputs, metas)
+            # Undo the model's own calibration.
+            semantic_maps = calibrate(semantic_maps, -class_offset(seen, self.model.gamma, semantic_maps.dtype))
+            for mode_and_lam in self._gammas:
+                yield mode_and_lam, semantic_maps
             return
         class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
         for mode, lam in self._gammas:
@@ -141,22 +146,47 @@ class Sweep:
             yield (mode, lam), assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
 
 
-def _calibrated(semantic_map: Tensor, seen: Tensor, gammas: Sequence[float]) -> Iterable[tuple[float, Tensor]]:
-    """Label maps (H, W) of a (C, H, W) map for every gamma: the best seen class against the best unseen one."""
+def _check_model(model: ZeroShotSegmentor, modes: set[str]) -> None:
+    """Raise ValueError unless a model can be evaluated in all modes at once."""
+    supported = MODES if isinstance(model, ZegFormer) else ('pixel',)
+    unknown = modes - set(supported)
+    if unknown:
+        raise ValueError(f'mode {min(unknown)!r} is not a mode of this model: use {", ".join(supported)}')
+    if isinstance(model, ZegFormer) and not model.fusion.needs_scorer and modes - {'seg'}:
+        raise ValueError(f'mode {min(modes - {"seg"})!r} needs CLIP logits: set model.fusion.mode to full')
+    if isinstance(getattr(getattr(model, 'scorer', None), 'pruning', None), GuaranteedPruning):
+        raise ValueError(
+            'GuaranteedPruning scores only the segments that one setting needs: set model.scorer.pruning=None'
+        )
+    if model.test_cfg.mode != 'whole':
+        raise ValueError(
+            f'a sweep evaluates complete images, and the config tests in mode {model.test_cfg.mode!r}, which gives '
+            'other results: set model.test_cfg.mode=whole, and test with it'
+        )
+
+
+def _label_maps(semantic_map: Tensor, seen: Tensor, gammas: Sequence[float]) -> Iterable[tuple[float, Tensor]]:
+    """Yield every gamma and the label map (H, W) of an uncalibrated semantic map (C, H, W)."""
     if seen.all() or not seen.any():
+        # All classes are lowered alike, or none is.
         for gamma in gammas:
             yield gamma, semantic_map.argmax(0)
         return
-    ids = torch.arange(len(seen), device=seen.device)
-    seen_score, seen_index = semantic_map[seen].max(0)
-    unseen_score, unseen_index = semantic_map[~seen].max(0)
+    class_ids = torch.arange(len(seen), device=seen.device)
+    seen_scores, seen_indices = semantic_map[seen].max(0)
+    unseen_scores, unseen_indices = semantic_map[~seen].max(0)
+    seen_labels = class_ids[seen][seen_indices]
+    unseen_labels = class_ids[~seen][unseen_indices]
     for gamma in gammas:
-        yield gamma, torch.where(unseen_score > seen_score - gamma, ids[~seen][unseen_index], ids[seen][seen_index])
+        yield gamma, calibrated_labels(seen_scores, seen_labels, unseen_scores, unseen_labels, gamma)
 
 
-def _difference(one: object, other: object, name: str = '') -> str | None:
-    """The dotted name of the first field that differs."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return None if one == other else name
-    found = (_difference(one.get(key), other.get(key), f'{name}.{key}'.strip('.')) for key in {**one, **other})
-    return next(filter(None, found), None)
+def _first_difference(first: object, second: object, name: str = '') -> str | None:
+    """Return the dotted name of the first field that differs, None if all are equal."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return None if first == second else name
+    for key in {**first, **second}:
+        field = _first_difference(first.get(key), second.get(key), f'{name}.{key}'.strip('.'))
+        if field:
+            return field
+    return None

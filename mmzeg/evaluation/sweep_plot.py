@@ -1,4 +1,4 @@
-"""The trade of seen for unseen classes as a picture."""
+"""Plot seen against unseen mIoU of a sweep."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,47 +13,42 @@ from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-# A panel each: modes without lambda, then those with it.
+# Modes of each panel: those without lambda share one.
 PANELS = (('seg', 'img', 'pixel'), ('full',), ('unseen',))
 
 
-def draw(rows: Sequence[dict], winners: Mapping[str, dict | None], path: Path, unseen: str) -> None:
-    """Seen against unseen mIoU: a curve a mode and lambda along gamma, and the best harmonic mean of every mode.
+def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path, unseen_label: str) -> None:
+    """Draw a curve along gamma for each mode and lambda, and the best harmonic mean of every mode.
 
     Args:
-        rows (Sequence[dict]): Of a sweep, some of them with a harmonic mean.
-        winners (Mapping[str, dict | None]): The best row of every mode, if it has one.
-        path (Path): The PNG, written whole.
-        unseen (str): What the unseen classes are called.
+        rows (Sequence[dict]): Rows of a sweep, at least one with a harmonic mean.
+        best (Mapping[str, dict | None]): The best row of every mode, None if no row has a harmonic mean.
+        path (Path): The PNG, written atomically.
+        unseen_label (str): What the x axis calls the unseen classes.
     """
-    curves: dict[tuple, list[dict]] = {}
+    # One curve per mode and lambda
+    curves: dict[tuple[str, float], list[dict]] = {}
     for row in sorted(rows, key=lambda row: row['gamma']):
         if row['hIoU'] is not None:
             curves.setdefault((row['mode'], row['lam']), []).append(row)
-    panels = [found for modes in PANELS if (found := [key for key in curves if key[0] in modes])]
+    panels = [[key for key in curves if key[0] in modes] for modes in PANELS]
+    panels = [keys for keys in panels if keys]
+
+    # One panel per group of modes
     size = (max(5.0 * len(panels), 7.0), 6.2)
     figure, grid = pyplot.subplots(
         1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False, layout='constrained'
     )
     for axes, keys in zip(grid[0], panels, strict=True):
-        shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(keys)))
-        for (mode, lam), colour in zip(sorted(keys), shades, strict=True):
-            x, y = ([row[score] for row in curves[mode, lam]] for score in ('unseen_mIoU', 'seen_mIoU'))
-            label = f'λ {lam:g}' if mode in ('full', 'unseen') else mode
-            axes.plot(x, y, '.-', color=colour, markersize=5, linewidth=1.3, label=label)
-            axes.plot(x[0], y[0], 'o', color=colour, markerfacecolor='white', markersize=6, zorder=3)
-        for mode in dict.fromkeys(mode for mode, _ in keys):
-            row = winners[mode]
-            lam = f'λ {row["lam"]:g}, ' if mode in ('full', 'unseen') else ''
-            label = f'best {mode}: h {row["hIoU"]:.1f} ({lam}γ {row["gamma"]:g})'
-            star = dict(color='crimson' if mode != 'img' else 'orange', markeredgecolor='black', markersize=14)
-            axes.plot(row['unseen_mIoU'], row['seen_mIoU'], '*', **star, linestyle='none', zorder=4, label=label)
+        _draw_panel(axes, {key: curves[key] for key in keys}, best)
         axes.set_title(', '.join(dict.fromkeys(mode for mode, _ in keys)), fontsize=11)
-        axes.set_xlabel(f'mIoU of {unseen}')
+        axes.set_xlabel(f'mIoU of {unseen_label}')
         axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=9)
     grid[0, 0].set_ylabel('mIoU of seen classes')
+    # The panels share their limits, which are final only now.
     for axes in grid[0]:
-        harmonic_means(axes)
+        _draw_harmonic_means(axes)
+
     gammas = [row['gamma'] for row in rows]
     title = f'along the curves γ grows from {min(gammas):g} (○) to {max(gammas):g}; grey: equal harmonic means h'
     figure.suptitle(title, fontsize=10)
@@ -61,9 +56,31 @@ def draw(rows: Sequence[dict], winners: Mapping[str, dict | None], path: Path, u
     pyplot.close(figure)
 
 
-def harmonic_means(axes: Axes) -> None:
-    """Lines of equal harmonic mean behind what is drawn, within its limits."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+def _draw_panel(
+    axes: Axes, curves: Mapping[tuple[str, float], list[dict]], best: Mapping[str, dict | None]
+) -> None:
+    """Draw some modes' curves and their best rows."""
+    colours = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(curves)))
+    for (mode, lam), colour in zip(sorted(curves), colours, strict=True):
+        rows = curves[mode, lam]
+        x = [row['unseen_mIoU'] for row in rows]
+        y = [row['seen_mIoU'] for row in rows]
+        label = f'λ {lam:g}' if mode in ('full', 'unseen') else mode
+        axes.plot(x, y, '.-', color=colour, markersize=5, linewidth=1.3, label=label)
+        # An open circle marks the smallest gamma.
+        axes.plot(x[0], y[0], 'o', color=colour, markerfacecolor='white', markersize=6, zorder=3)
+    for mode in dict.fromkeys(mode for mode, _ in curves):
+        row = best[mode]
+        lam = f'λ {row["lam"]:g}, ' if mode in ('full', 'unseen') else ''
+        label = f'best {mode}: h {row["hIoU"]:.1f} ({lam}γ {row["gamma"]:g})'
+        star = dict(color='crimson' if mode != 'img' else 'orange', markeredgecolor='black', markersize=14)
+        axes.plot(row['unseen_mIoU'], row['seen_mIoU'], '*', **star, linestyle='none', zorder=4, label=label)
+
+
+def _draw_harmonic_means(axes: Axes) -> None:
+    """Draw lines of equal harmonic mean behind the curves, within the limits of the axes."""
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
     x, y = np.meshgrid(np.linspace(max(left, 0.1), right, 300), np.linspace(max(bottom, 0.1), top, 300))
     means = 2 * x * y / (x + y)
     levels = MaxNLocator(8).tick_values(means.min(), means.max())[1:-1]

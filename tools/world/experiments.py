@@ -22,11 +22,10 @@ from prettytable import PrettyTable
 from quickstart import KEEP_MEMORY
 
 from mmzeg.datasets.world import SEEN
+from mmzeg.evaluation.sweep_run import best_row
+from mmzeg.evaluation.zero_shot_miou import SCORES
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import SCORES, best  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 # Seven objects and a texture, as the unseen are.
@@ -121,7 +120,7 @@ class Experiments:
         """For every mode the row that is best where classes are held out."""
         self.train(variant, None)
         rows = self.sweep(variant, None, 'held_out', '--gamma', GAMMAS, '--lam', LAMS)
-        return {mode: best(rows, mode) for mode in variant.modes}
+        return {mode: best_row(rows, mode) for mode in variant.modes}
 
     def side_by_side(self, function: Callable, calls: list[tuple]) -> list:
         """Results of function(*call) for every call."""

@@ -4,7 +4,6 @@ python tools/world/picture.py CONFIG CHECKPOINT OUT.png
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -14,14 +13,12 @@ from matplotlib import patheffects
 from mmengine.config import DictAction
 from scipy import ndimage
 
+from mmzeg.evaluation.loading import load_for_evaluation, require_scorer
 from mmzeg.models import ScoreFusion
 from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import load, require_scorer  # noqa: E402
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
@@ -94,7 +91,7 @@ def main() -> None:
     cfg = read_config(args.config, args.cfg_options)
     require_scorer(cfg)
     cfg.model.fusion.mode = 'full'
-    runner, loader = load(cfg, args.checkpoint, 'test')
+    runner, loader = load_for_evaluation(cfg, args.checkpoint, 'test')
     meta = loader.dataset.metainfo
     unseen = [meta['classes'].index(name) for name in meta['unseen_classes']]
     rows = []

@@ -4,7 +4,6 @@ python tools/world/scorers.py configs/zegformer_r18_world.py CHECKPOINT --plot s
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from mmengine.utils import track_iter_progress
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 
-from mmzeg.evaluation.zero_shot_miou import count_areas, summarize_areas
-from mmzeg.utils.atomic import atomic_write
+from mmzeg.evaluation.loading import load_for_evaluation, require_scorer
+from mmzeg.evaluation.zero_shot_miou import SCORES, count_areas, summarize_areas
+from mmzeg.models.scorers import build_scorer
+from mmzeg.utils.atomic import atomic_write, write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
-
-sys.path.insert(0, str(Path(__file__).parents[1] / 'analysis_tools'))
-from sweep import SCORES, load, other_scorer, require_scorer, write  # noqa: E402
 
 PLOTS = ('.png', '.pdf', '.svg')
 DENSE = dict(type='mmzeg.CLIPDensePoolScorer')
@@ -58,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 def scorer_of(field: ConfigDict, change: dict) -> object:
     """The config's scorer with a change, or another one with its CLIP and prompts."""
     if 'type' in change:
-        return other_scorer(field, change)
+        return build_scorer(change, like=field)
     changed = Config(dict(scorer=field.to_dict()))
     changed.merge_from_dict(dict(scorer=change))
     return MODELS.build(changed.scorer)
@@ -66,7 +64,7 @@ def scorer_of(field: ConfigDict, change: dict) -> object:
 
 def measure(cfg: Config, checkpoint: str, data: str) -> list[dict]:
     """A row a way: scores, seconds a picture, segments asked about, pixels labelled as by the exact way."""
-    runner, loader = load(cfg, checkpoint, data)
+    runner, loader = load_for_evaluation(cfg, checkpoint, data)
     model = runner.model
     seen = model.vocabulary.seen_mask
     scorers = {name: scorer_of(cfg.model.scorer, change) for name, change in WAYS.items()}
@@ -141,7 +139,7 @@ def main() -> None:
         )
     print(f'\n{table}')
     if args.out:
-        write(args.out, rows)
+        write_json(args.out, rows)
     if args.plot:
         draw(rows, args.plot)
 
