@@ -1,168 +1,155 @@
-"""What the files of a dataset hold, and what is wrong with them; bounded memory, whatever their number."""
+"""Report of a dataset's files: images and pixels of every class, and problems; memory does not grow with image sizes."""
 
-import hashlib
-import io
+from __future__ import annotations
+
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import Pool
 
-import numpy as np
-from mmengine.config import ConfigDict
-from mmseg.datasets import BaseSegDataset
-from PIL import ExifTags, Image
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import track_iter_progress
+from mmseg.utils import register_all_modules
 
-from mmzeg.datasets.folder_dataset import FolderDataset
-from mmzeg.datasets.transforms.load_labels import read_label_map, value_table
-from mmzeg.registry import DATASETS
-
-
-def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
-    """Files of a dataset as its config lists them, its classes, and what is wrong with the list.
-
-    Raises:
-        FileNotFoundError: A folder is not there, or the dataset is not kept in folders.
-    """
-    dataset = DATASETS.build(dict(config, pipeline=[], lazy_init=True))
-    for part in ('img_path', 'seg_map_path'):
-        folder = dataset.data_prefix.get(part)
-        if not folder or not Path(folder).is_dir():
-            raise FileNotFoundError(f'{config.type}: {folder!r} is no folder ({part} of data_prefix): nothing to read')
-    # FolderDataset stops at the first image without a label map; here all are listed.
-    owner = BaseSegDataset if isinstance(dataset, FolderDataset) else type(dataset)
-    samples = owner.load_data_list(dataset)
-    faults = []
-    if not samples:
-        faults.append(f'{dataset.data_prefix["img_path"]}: no image ends with {dataset.img_suffix!r}')
-    for sample in samples:
-        sample['ignore_index'] = dataset.ignore_index
-        sample['num_classes'] = len(dataset.metainfo['classes'])
-    expected = {Path(sample['seg_map_path']).resolve() for sample in samples}
-    # Where a list says which images are used, other label maps may lie beside.
-    if not dataset.ann_file:
-        found = Path(dataset.data_prefix['seg_map_path']).rglob(f'*{dataset.seg_map_suffix}')
-        faults.extend(
-            f'{path}: a label map without an image' for path in sorted(found) if path.resolve() not in expected
-        )
-    return samples, list(dataset.metainfo['classes']), faults
-
-
-def inspect(sample: dict) -> dict:
-    """Read one image and its label map (if it has one): ``faults``, ``digest`` of the image, ``counts`` of classes.
-
-    ``values``: those in the file, before they become classes.
-    """
-    faults, counts, values, size, digest = [], {}, [], None, None
-    image = Path(sample['img_path'])
-    try:
-        content = image.read_bytes()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        with Image.open(io.BytesIO(content)) as picture:
-            # As training reads it, turned as its camera says; orientations 5 to 8 lie on their side.
-            size = picture.size[::-1] if picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5 else picture.size
-            if sample['seg_map_path'] is not None:
-                picture.draft('L', (1, 1))  # a JPEG is read to its end, but not decoded at its size
-                picture.load()
-    except FileNotFoundError:
-        faults.append(f'{image}: not there')
-    except (OSError, SyntaxError, ValueError) as error:
-        faults.append(f'{image}: not a whole image ({error})')
-    if sample['seg_map_path'] is not None:
-        try:
-            counts, values, wrong = _count(sample, size)
-            faults.extend(wrong)
-        except FileNotFoundError:
-            faults.append(f'{image}: without a label map: {sample["seg_map_path"]} is not there')
-        except ValueError as error:
-            faults.append(str(error))
-    return dict(path=str(image), digest=digest, counts=counts, values=values, faults=faults)
-
-
-def _count(sample: dict, size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:
-    path = sample['seg_map_path']
-    labels, faults = read_label_map(path, Path(path).read_bytes(), sample['ignore_index']), []
-    if size is not None and labels.shape[::-1] != size:
-        faults.append(f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image is {size[0]} x {size[1]}')
-    ignored, number = sample['ignore_index'], sample['num_classes']
-    table = value_table(sample['label_map'], sample['reduce_zero_label'], ignored)
-    pixels = np.bincount(labels.ravel())
-    values, counts = np.flatnonzero(pixels).tolist(), {}
-    strangers = []
-    for value in values:
-        new = value if table is None else int(table[value]) if value < len(table) else -1
-        if new != ignored and not 0 <= new < number:
-            strangers.append(value)
-        else:
-            counts[new] = counts.get(new, 0) + int(pixels[value])
-    if strangers:
-        others = f' (and {len(strangers) - 1} others)' if len(strangers) > 1 else ''
-        faults.append(f'{path}: value {strangers[0]}{others} is none of the {number} classes, nor ignored')
-    counts.pop(ignored, None)
-    return counts, values, faults
+from mmzeg.datasets.coco_numbering import find_numbering_problems
+from mmzeg.datasets.sample_inspection import inspect_sample, list_samples
+from mmzeg.utils.preflight import datasets_of
 
 
 class DatasetReport:
-    """Sums over files.
+    """Sums over the files of a dataset, and what is wrong with them.
 
     Args:
         unseen (list[str]): Classes that no training label may have.
         training (bool): Whether the files are for training.
+
+    Attributes:
+        classes (list[str]): Class names of the dataset.
+        num_images (int): Number of images.
+        problems (list[str]): What has to be fixed, a line each.
+        warnings (list[str]): What may be wrong with single files, a line each.
     """
 
     def __init__(self, unseen: Sequence[str], training: bool) -> None:
-        self.unseen, self.training = set(unseen), training
+        self.unseen = set(unseen)
+        self.training = training
         self.classes: list[str] = []
-        self.faults: list[str] = []
+        self.problems: list[str] = []
         self.warnings: list[str] = []
-        self.images = 0
-        self._pixels: dict[int, int] = {}
-        self._images: dict[int, int] = {}
-        self.images_of: Counter[int] = Counter()  # by the values in the files
-        self._digests: dict[bytes, str] = {}
+        self.num_images = 0
+        # Number of images that hold a value of the files.
+        self._images_by_value: Counter[int] = Counter()
+        # Pixels of a class index, and number of images that hold it.
+        self._pixels: Counter[int] = Counter()
+        self._images: Counter[int] = Counter()
+        # Digest of an image's file -> its path.
+        self._path_of_digest: dict[bytes, str] = {}
 
-    def expect(self, classes: Iterable[str]) -> None:
-        """Note a dataset's classes; several must have the same."""
+    @classmethod
+    def from_config(cls, cfg: Config, split: str, num_workers: int) -> DatasetReport:
+        """Read every image and label map of a split, and compare its images with those of the other split.
+
+        Args:
+            cfg (Config): A config with dataloaders; the other split is ``val`` for ``train``, else ``train``.
+            split (str): ``train``, ``val`` or ``test``.
+            num_workers (int): Processes that read files.
+
+        Raises:
+            FileNotFoundError: A folder of the split does not exist, or its dataset is not kept in folders.
+            ValueError: The config has no dataloader for the split.
+        """
+        if not cfg.get(f'{split}_dataloader'):
+            raise ValueError(f'{cfg.filename}: no {split}_dataloader: add it, or choose another split')
+        register_all_modules(init_default_scope=False)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        report = cls(cfg.get('unseen_classes', ()), training=split == 'train')
+
+        # List the files of the split.
+        samples = []
+        datasets = datasets_of(cfg[f'{split}_dataloader'].dataset)
+        for dataset in datasets:
+            dataset_samples, classes, problems = list_samples(dataset)
+            report.add_classes(classes)
+            report.problems.extend(problems)
+            samples.extend(dataset_samples)
+
+        # List the images of the other split, which may repeat some.
+        other_split = 'val' if split == 'train' else 'train'
+        other_images = []
+        if cfg.get(f'{other_split}_dataloader'):
+            for dataset in datasets_of(cfg[f'{other_split}_dataloader'].dataset):
+                try:
+                    dataset_samples, _, _ = list_samples(dataset)
+                except FileNotFoundError as error:
+                    report.warnings.append(f'{error}; no check for images that are in both {split} and {other_split}')
+                    continue
+                other_images.extend(dict(sample, seg_map_path=None) for sample in dataset_samples)
+
+        # Read the files.
+        _inspect_all(samples, num_workers, report.add_sample)
+        _inspect_all(other_images, num_workers, report.check_overlap)
+        if any(dataset.type == 'COCOStuffDataset' for dataset in datasets):
+            report.problems[:0] = find_numbering_problems(report._images_by_value, report.num_images)
+        return report
+
+    def add_classes(self, classes: Iterable[str]) -> None:
+        """Add the classes of a dataset; joined datasets must have the same classes."""
         classes = list(classes)
         if self.classes and classes != self.classes:
-            self.faults.append('datasets that are joined have different lists of classes: give all the same')
+            self.problems.append('joined datasets have different class lists: give all the same')
         self.classes = self.classes or classes
         leaked = [name for name in classes if name in self.unseen] if self.training else []
         if leaked:
-            self.faults.append(f'{len(leaked)} unseen classes reach the loss, {leaked[0]!r} first: leave them out')
+            self.problems.append(f'{len(leaked)} unseen classes reach the loss, {leaked[0]!r} first: remove them')
 
-    def add(self, result: dict) -> None:
-        """Add what ``inspect`` found."""
-        self.images += 1
-        self.faults.extend(result['faults'])
-        for label, pixels in result['counts'].items():
-            self._pixels[label] = self._pixels.get(label, 0) + pixels
-            self._images[label] = self._images.get(label, 0) + 1
-        self.images_of.update(result['values'])
-        if not result['counts'] and not result['faults']:
-            self.warnings.append(f'{result["path"]}: not one labelled pixel')
+    def add_sample(self, result: dict) -> None:
+        """Add a result of ``inspect_sample``."""
+        self.num_images += 1
+        self.problems.extend(result['problems'])
+        self._pixels.update(result['counts'])
+        self._images.update(result['counts'].keys())
+        self._images_by_value.update(result['values'])
+        if not result['counts'] and not result['problems']:
+            self.warnings.append(f'{result["path"]}: no labelled pixel')
         if result['digest'] is not None:
-            same = self._digests.setdefault(result['digest'], result['path'])
-            if same != result['path']:
-                self.warnings.append(f'{result["path"]}: the same file as {same}')
+            duplicate = self._path_of_digest.setdefault(result['digest'], result['path'])
+            if duplicate != result['path']:
+                self.warnings.append(f'{result["path"]}: the same file as {duplicate}')
 
-    def add_other(self, result: dict) -> None:
-        """Compare an image of the other split with those that were added."""
-        same = self._digests.get(result['digest'])
-        if same is not None:
-            self.faults.append(f'{result["path"]}: the same file as {same}, in training and in evaluation')
+    def check_overlap(self, result: dict) -> None:
+        """Compare an image of the other split (a result of ``inspect_sample``) with those that were added."""
+        duplicate = self._path_of_digest.get(result['digest'])
+        if duplicate is not None:
+            self.problems.append(f'{result["path"]}: the same file as {duplicate}, in training and in evaluation')
 
-    def rows(self) -> list[dict]:
-        """For every class its name, ``seen`` or ``unseen``, and in how many images and pixels it is."""
+    def class_rows(self) -> list[dict]:
+        """Return for every class its ``name``, ``mark`` (``seen`` or ``unseen``), ``images`` and ``pixels``."""
         return [
             dict(
                 name=name,
                 mark='unseen' if name in self.unseen else 'seen',
-                images=self._images.get(label, 0),
-                pixels=self._pixels.get(label, 0),
+                images=self._images[label],
+                pixels=self._pixels[label],
             )
             for label, name in enumerate(self.classes)
         ]
 
     def all_warnings(self) -> list[str]:
-        """Those of files, and classes that no file has."""
-        absent = [row['name'] for row in self.rows() if not row['pixels']]
-        return self.warnings + [f'class {name!r} has not one pixel' for name in absent]
+        """Return the warnings about files, and one for every class without pixels."""
+        absent = [row['name'] for row in self.class_rows() if not row['pixels']]
+        return self.warnings + [f'class {name!r} has no pixel' for name in absent]
+
+    def to_dict(self) -> dict:
+        """Return the report for JSON: ``classes`` (see ``class_rows``), ``images``, ``warnings`` and ``wrong``."""
+        return dict(
+            classes=self.class_rows(), images=self.num_images, warnings=self.all_warnings(), wrong=self.problems
+        )
+
+
+def _inspect_all(samples: list[dict], num_workers: int, add: Callable[[dict], None]) -> None:
+    """Inspect samples in several processes and hand the results to ``add`` in order, with a progress bar."""
+    with Pool(num_workers) as pool:
+        results = pool.imap(inspect_sample, samples, chunksize=16)
+        for result in track_iter_progress((results, len(samples)), file=sys.stderr):
+            add(result)

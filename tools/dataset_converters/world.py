@@ -15,20 +15,60 @@ from mmzeg.datasets.world import CLASSES, SEEN, UNSEEN, Scene, draw_scene
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
+SPLITS = ('train', 'val', 'test')
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('out', type=Path, help='folder to write; a run that was stopped is gone on with')
-    for split in ('train', 'val', 'test'):
+    parser.add_argument('out', type=Path, help='output folder; an interrupted run is resumed')
+    for split in SPLITS:
         parser.add_argument(f'--{split}', type=int, default=0, help=f'number of {split} scenes')
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels')
-    parser.add_argument('--seed', type=int, default=0, help='another world of the same kinds')
-    parser.add_argument('--unseen-share', type=float, default=1.0, help='of unseen kinds in the training scenes')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the world: other scenes of the same classes')
+    parser.add_argument(
+        '--unseen-share', type=float, default=1.0, help='frequency of unseen classes in training, relative to seen ones'
+    )
     return parser.parse_args()
 
 
-def save(image: Image.Image, path: Path) -> None:
-    """Write a PNG that is whole or not there."""
+def write_description(args: argparse.Namespace) -> None:
+    """Write ``world.json``, which describes the world of a folder; raise ValueError if it is another world's."""
+    path = args.out / 'world.json'
+    label_values = {name: value for value, name in enumerate(CLASSES)}
+    description = dict(
+        size=args.size,
+        seed=args.seed,
+        unseen_share=args.unseen_share,
+        seen=SEEN,
+        unseen=UNSEEN,
+        label_value=label_values,
+    )
+    content = json.dumps(description, indent=1)
+    if not path.exists():
+        atomic_write(path, lambda partial: partial.write_text(content))
+    elif path.read_text() != content:
+        raise ValueError(f'{path}: another world is in this folder; write to a new folder, or remove it')
+
+
+def write_split(args: argparse.Namespace, split: str, num_scenes: int) -> None:
+    """Write the images and label maps of a split; skip scenes that are already written."""
+    image_dir = args.out / 'images' / split
+    label_dir = args.out / 'annotations' / split
+    image_dir.mkdir(parents=True, exist_ok=True)
+    label_dir.mkdir(parents=True, exist_ok=True)
+    unseen_share = args.unseen_share if split == 'train' else 1.0
+    for index in track_iter_progress(range(num_scenes), file=sys.stderr):
+        name = f'{index:06d}.png'
+        # The label map is written last, so it marks a written scene.
+        if (label_dir / name).exists():
+            continue
+        image, label_map = draw_scene(Scene(split, index, args.size, unseen_share, args.seed))
+        save_png(Image.fromarray(image), image_dir / name)
+        save_png(Image.fromarray(label_map), label_dir / name)
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG file atomically."""
     atomic_write(path, lambda partial: image.save(partial, format='PNG'))
 
 
@@ -36,31 +76,11 @@ def save(image: Image.Image, path: Path) -> None:
 def main() -> None:
     args = parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    fields = dict(size=args.size, seed=args.seed, unseen_share=args.unseen_share)
-    split_file = args.out / 'world.json'
-    content = json.dumps(
-        dict(fields, seen=SEEN, unseen=UNSEEN, label_value={name: index for index, name in enumerate(CLASSES)}),
-        indent=1,
-    )
-    if not split_file.exists():
-        atomic_write(split_file, lambda partial: partial.write_text(content))
-    elif split_file.read_text() != content:
-        raise ValueError(f'{split_file}: another world is in this folder; write to a new one, or remove it')
-    for split in ('train', 'val', 'test'):
-        count = getattr(args, split)
-        if not count:
-            continue
-        images, labels = args.out / 'images' / split, args.out / 'annotations' / split
-        images.mkdir(parents=True, exist_ok=True)
-        labels.mkdir(parents=True, exist_ok=True)
-        for index in track_iter_progress(range(count), file=sys.stderr):
-            name = f'{index:06d}.png'
-            if (labels / name).exists():  # written last
-                continue
-            share = args.unseen_share if split == 'train' else 1.0
-            picture, label = draw_scene(Scene(split, index, args.size, share, args.seed))
-            save(Image.fromarray(picture), images / name)
-            save(Image.fromarray(label), labels / name)
+    write_description(args)
+    for split in SPLITS:
+        num_scenes = getattr(args, split)
+        if num_scenes:
+            write_split(args, split, num_scenes)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,131 @@
+"""List the samples of a dataset, and read single samples to check them."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import ConfigDict
+from mmseg.datasets import BaseSegDataset
+from PIL import ExifTags, Image
+
+from mmzeg.datasets.folder_dataset import FolderDataset
+from mmzeg.datasets.transforms.load_labels import label_lookup_table, read_label_map
+from mmzeg.registry import DATASETS
+
+
+def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
+    """List the samples of a dataset as its config selects them, its classes, and the problems of the list.
+
+    Args:
+        config (ConfigDict): Config of the dataset.
+
+    Returns:
+        tuple: Samples for ``inspect_sample``, class names, and problems as lines of text.
+
+    Raises:
+        FileNotFoundError: A folder does not exist, or the dataset is not kept in folders.
+    """
+    dataset = DATASETS.build(dict(config, pipeline=[], lazy_init=True))
+    for field in ('img_path', 'seg_map_path'):
+        folder = dataset.data_prefix.get(field)
+        if not folder or not Path(folder).is_dir():
+            raise FileNotFoundError(f'{config.type}: {folder!r} is no folder ({field} of data_prefix): nothing to read')
+
+    # List the images. FolderDataset stops at the first image without a label map; here all are listed.
+    dataset_class = BaseSegDataset if isinstance(dataset, FolderDataset) else type(dataset)
+    samples = dataset_class.load_data_list(dataset)
+    problems = []
+    if not samples:
+        problems.append(f'{dataset.data_prefix["img_path"]}: no image ends with {dataset.img_suffix!r}')
+    for sample in samples:
+        sample['ignore_index'] = dataset.ignore_index
+        sample['num_classes'] = len(dataset.metainfo['classes'])
+
+    # List label maps without an image, unless a list selects some of the images.
+    if not dataset.ann_file:
+        expected = {Path(sample['seg_map_path']).resolve() for sample in samples}
+        label_maps = Path(dataset.data_prefix['seg_map_path']).rglob(f'*{dataset.seg_map_suffix}')
+        unpaired = [path for path in sorted(label_maps) if path.resolve() not in expected]
+        problems.extend(f'{path}: a label map without an image' for path in unpaired)
+    return samples, list(dataset.metainfo['classes']), problems
+
+
+def inspect_sample(sample: dict) -> dict:
+    """Read an image and its label map, if it has one, and check them.
+
+    Args:
+        sample (dict): A sample of ``list_samples``; ``seg_map_path`` is None for an image without labels.
+
+    Returns:
+        dict: ``path`` of the image; ``digest`` of its file (None: not readable); ``counts``, pixels of every class
+        index; ``values``, the values in the label map's file; ``problems``, lines of text.
+    """
+    digest, size, problems = _inspect_image(sample)
+    counts, values = {}, []
+    if sample['seg_map_path'] is not None:
+        try:
+            counts, values, label_problems = _inspect_label_map(sample, size)
+            problems.extend(label_problems)
+        except FileNotFoundError:
+            problems.append(f'{sample["img_path"]}: no label map; {sample["seg_map_path"]} does not exist')
+        except ValueError as error:
+            problems.append(str(error))
+    return dict(path=str(sample['img_path']), digest=digest, counts=counts, values=values, problems=problems)
+
+
+def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, list[str]]:
+    """Return an image's digest, its width and height as training loads it, and its problems."""
+    path = Path(sample['img_path'])
+    digest, size = None, None
+    try:
+        content = path.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        with Image.open(io.BytesIO(content)) as image:
+            # Training applies the camera's orientation; 5 to 8 swap width and height.
+            is_transposed = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            size = image.size[::-1] if is_transposed else image.size
+            if sample['seg_map_path'] is not None:
+                # Read a JPEG to its end, but do not decode it at full size.
+                image.draft('L', (1, 1))
+                image.load()
+    except FileNotFoundError:
+        return digest, size, [f'{path}: does not exist']
+    except (OSError, SyntaxError, ValueError) as error:
+        return digest, size, [f'{path}: truncated or not an image ({error})']
+    return digest, size, []
+
+
+def _inspect_label_map(
+    sample: dict, image_size: tuple[int, int] | None
+) -> tuple[dict[int, int], list[int], list[str]]:
+    """Return the pixels of every class index in a label map, the values in its file, and its problems."""
+    path = sample['seg_map_path']
+    ignore_index, num_classes = sample['ignore_index'], sample['num_classes']
+    labels = read_label_map(path, Path(path).read_bytes(), ignore_index)
+    problems = []
+    if image_size is not None and labels.shape[::-1] != image_size:
+        problems.append(
+            f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image has '
+            f'{image_size[0]} x {image_size[1]}'
+        )
+
+    # Count the pixels of every class; values that become no class are unknown.
+    table = label_lookup_table(sample['label_map'], sample['reduce_zero_label'], ignore_index)
+    pixels = np.bincount(labels.ravel())
+    values = np.flatnonzero(pixels).tolist()
+    counts: dict[int, int] = {}
+    unknown = []
+    for value in values:
+        label = value
+        if table is not None:
+            label = int(table[value]) if value < len(table) else -1
+        if label != ignore_index and not 0 <= label < num_classes:
+            unknown.append(value)
+        else:
+            counts[label] = counts.get(label, 0) + int(pixels[value])
+    if unknown:
+        others = f' (and {len(unknown) - 1} others)' if len(unknown) > 1 else ''
+        problems.append(f'{path}: value {unknown[0]}{others} is none of the {num_classes} classes and not ignored')
+    counts.pop(ignore_index, None)
+    return counts, values, problems
