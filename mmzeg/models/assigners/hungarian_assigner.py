@@ -1,8 +1,7 @@
-"""One-to-one matching of queries and targets (reference: "Training", Hungarian matching)."""
+"""One-to-one matching of queries and ground-truth masks (docs/en/method.md#matching)."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from mmseg.models.assigners import HungarianAssigner as MMSegHungarianAssigner
@@ -23,19 +22,19 @@ class HungarianAssigner(MMSegHungarianAssigner):
     """
 
     def assign(self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Match the queries of one image with its targets at the least total cost; arguments as of ``cost``.
+        """Match the queries of one image with its targets at the lowest total cost; arguments as of ``cost``.
 
         Returns:
             tuple[Tensor, Tensor]: Query indices and target indices, both (min(Q, N),), ascending queries.
 
         Raises:
-            FloatingPointError: A cost is not finite, so no matching means anything.
+            FloatingPointError: A cost is not finite.
         """
         return self.solve([self.cost(class_logits, mask_logits, labels, masks)])[0]
 
     @torch.no_grad()
     def cost(self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-        """(Q, N) float32 costs of every query (of one layer, or of several in a row) with every target.
+        """Return float32 costs (Q, N) of every query (of one layer, or of several layers concatenated) per target.
 
         Args:
             class_logits (Tensor): (Q, C + 1), "no object" last.
@@ -45,7 +44,7 @@ class HungarianAssigner(MMSegHungarianAssigner):
         """
         if labels.numel() == 0:
             return class_logits.new_zeros(len(class_logits), 0, dtype=torch.float32)
-        # float32: the costs take logarithms of 1e-12, which half precision cannot hold.
+        # float32: the costs take logarithms of 1e-12, which half precision cannot represent.
         predictions = InstanceData(scores=class_logits.float(), masks=mask_logits.float())
         targets = InstanceData(labels=labels, masks=masks.float())
         with torch.autocast(class_logits.device.type, enabled=False):
@@ -53,11 +52,18 @@ class HungarianAssigner(MMSegHungarianAssigner):
 
     @staticmethod
     def solve(costs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """The cheapest one-to-one matching of every (Q, N) matrix, see ``assign``; one way to the CPU and one back."""
-        host = torch.cat([cost.flatten() for cost in costs]).cpu()
-        if not torch.isfinite(host).all():
+        """Return the cheapest one-to-one matching of every cost matrix (Q, N), see ``assign``.
+
+        All matrices go to the CPU in one transfer, and all matches come back in one.
+        """
+        flat_costs = torch.cat([cost.flatten() for cost in costs]).cpu()
+        if not torch.isfinite(flat_costs).all():
             raise FloatingPointError('the matching cost is not finite: the network diverged; lower the learning rate')
-        parts = host.split([cost.numel() for cost in costs])
-        found = [linear_sum_assignment(part.view(cost.shape).numpy()) for part, cost in zip(parts, costs, strict=True)]
-        pairs = torch.from_numpy(np.concatenate([np.stack(pair) for pair in found], 1)).to(costs[0].device)
-        return [tuple(part) for part in pairs.split([len(queries) for queries, _ in found], 1)]
+        # Solve every matrix on the CPU.
+        matches = []
+        for flat_cost, cost in zip(flat_costs.split([cost.numel() for cost in costs]), costs, strict=True):
+            queries, targets = linear_sum_assignment(flat_cost.view(cost.shape).numpy())
+            matches.append(torch.stack([torch.from_numpy(queries), torch.from_numpy(targets)]))
+        # Move all pairs to the device together, then split them again.
+        pairs = torch.cat(matches, 1).to(costs[0].device)
+        return [tuple(match) for match in pairs.split([match.shape[1] for match in matches], 1)]

@@ -1,4 +1,4 @@
-"""SPNet with an FPN, the paper's comparison at pixel level (reference "The published numbers", last line)."""
+"""SPNet with an FPN, the paper's per-pixel baseline (docs/en/method.md#per-pixel-baseline)."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from mmzeg.registry import MODELS
 
 @MODELS.register_module()
 class PerPixelHead(TextHead):
-    """Names every pixel of ZegFormer's mask features by its cosine with the text embeddings.
+    """Classify every pixel of the pixel decoder's map by its cosine with the text embeddings.
 
     Args:
         in_channels (list[int]): Channels of the four backbone maps, strides 4 to 32. ``mmzeg.PerPixelSegmentor`` reads
@@ -19,7 +19,7 @@ class PerPixelHead(TextHead):
         out_channels (int): Width of a pixel's embedding.
         pixel_decoder (dict): mmdet's ``PixelDecoder``; channels are filled in.
         classifier (dict): ``mmzeg.CLIPTextClassifier``; its ``in_channels`` are filled in and it has no "no object".
-        loss_cls (dict): Classification loss; mmseg's, which knows an ignored label.
+        loss_cls (dict): Classification loss of mmseg, which takes an ``ignore_index``.
         kwargs: See ``TextHead``.
     """
 
@@ -44,7 +44,7 @@ class PerPixelHead(TextHead):
         self.loss_cls = MODELS.build(loss_cls)
 
     def forward(self, x: tuple[Tensor, ...], text: Tensor | None = None) -> Tensor:
-        """Logits (B, C, H/4, W/4) = cosine / tau of every pixel.
+        """Return class logits (B, C, H/4, W/4) = cosine / tau of every pixel.
 
         Args:
             x (tuple[Tensor]): Backbone maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i).
@@ -52,31 +52,31 @@ class PerPixelHead(TextHead):
         """
         if text is None:
             text = self.classifier.text_embeddings(training=False)
-        pixels, _ = self.decode_pixels(x)
-        return self.classifier(pixels.movedim(1, -1), text).movedim(-1, 1)
+        pixel_embeddings, _ = self.decode_pixels(x)
+        return self.classifier(pixel_embeddings.movedim(1, -1), text).movedim(-1, 1)
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:
-        """Probabilities (B, C, H, W) at the padded input's size, uncalibrated."""
-        return self._at_full_size(self(x)).softmax(1)
+        """Return probabilities (B, C, H, W) at the padded input's size, not calibrated."""
+        return self._upsample(self(x)).softmax(1)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
-        """Cross-entropy ``loss_cls`` over the labelled pixels.
+        """Return the cross-entropy ``loss_cls`` over the labelled pixels.
 
         Args:
             x (tuple[Tensor]): Backbone maps, see ``forward``.
             batch_data_samples (list[SegDataSample]): With ``gt_sem_seg`` (1, H, W), values in the training
                 vocabulary's range or ``ignore_index``.
-            train_cfg (dict): Unused; mmseg's contract.
+            train_cfg (dict): Unused; part of mmseg's contract.
 
         Raises:
             ValueError: A label value outside the training vocabulary; names it and the file.
         """
         for sample in batch_data_samples:
             self.present_labels(sample)
-        logits = self._at_full_size(self(x, self.classifier.text_embeddings(training=True)))
+        logits = self._upsample(self(x, self.classifier.text_embeddings(training=True)))
         labels = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
         return dict(loss_cls=self.loss_cls(logits, labels, ignore_index=self.ignore_index))
 
     @staticmethod
-    def _at_full_size(logits: Tensor) -> Tensor:
+    def _upsample(logits: Tensor) -> Tensor:
         return F.interpolate(logits.float(), scale_factor=4, mode='bilinear', align_corners=False)

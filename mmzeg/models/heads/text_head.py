@@ -1,4 +1,4 @@
-"""What the heads share whose classes are named by text."""
+"""Base class of the heads that classify by text embeddings."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from mmzeg.registry import MODELS
 
 
 class TextHead(BaseModule):
-    """A pixel decoder and a classifier, with the contract of an mmseg decode head (``loss``, ``predict``).
+    """A pixel decoder and a text classifier, with the contract of an mmseg decode head (``loss``, ``predict``).
 
     Args:
         in_channels (list[int]): Channels of the four backbone maps, strides 4 to 32.
@@ -25,7 +25,7 @@ class TextHead(BaseModule):
         ignore_index (int): Label value without a class. Defaults to 255.
     """
 
-    align_corners = False  # for mmseg, which resizes maps; tiles and masks are resized so, as released
+    align_corners = False  # read by mmseg, which resizes the maps; masks are resized so too, as in the released code
 
     def __init__(
         self,
@@ -39,7 +39,8 @@ class TextHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.with_cp, self.ignore_index = with_cp, ignore_index
+        self.with_cp = with_cp
+        self.ignore_index = ignore_index
         self.pixel_decoder = MODELS.build(
             dict(pixel_decoder, in_channels=in_channels, feat_channels=feat_channels, out_channels=out_channels)
         )
@@ -52,42 +53,43 @@ class TextHead(BaseModule):
 
     @property
     def out_channels(self) -> int:
-        """Channels of ``predict``, by mmseg's name."""
+        """Channels of ``predict``, under mmseg's name."""
         return self.num_classes
 
     def init_weights(self) -> None:
-        """Xavier for every convolution of the pixel decoder, as released; mmdet's own misses one level."""
+        """Initialize every convolution of the pixel decoder by Xavier, as released; mmdet's own misses one level."""
         super().init_weights()
-        if self._from_file:
+        if self._is_pretrained:
             return
         for module in self.pixel_decoder.modules():
             if isinstance(module, ConvModule):
                 caffe2_xavier_init(module.conv, bias=0)
 
     @property
-    def _from_file(self) -> bool:
-        """Whether ``init_cfg`` names a file of weights, which no initialisation may follow."""
-        fields = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
-        return any(one['type'] == 'Pretrained' for one in fields)
+    def _is_pretrained(self) -> bool:
+        """Whether ``init_cfg`` names a file of weights, which no initialization may overwrite."""
+        init_cfgs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
+        return any(init_cfg['type'] == 'Pretrained' for init_cfg in init_cfgs)
 
     def maybe_checkpoint(self, function: Callable, *args: object, **kwargs: object) -> object:
-        """What a function gives; with ``with_cp`` what it reckons on the way is not kept for its gradient."""
+        """Call a function; with ``with_cp`` its activations are computed again for the gradient, not stored."""
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(function, *args, use_reentrant=False, **kwargs)
         return function(*args, **kwargs)
 
     def decode_pixels(self, x: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """The pixel decoder's map (B, out_channels, H/4, W/4) and its coarsest one (B, c, H/32, W/32)."""
+        """Return the pixel decoder's map (B, out_channels, H/4, W/4) and its coarsest map (B, c, H/32, W/32)."""
         if isinstance(self.pixel_decoder, MSDeformAttnPixelDecoder):
             mask_features, levels = self.maybe_checkpoint(self.pixel_decoder, list(x))
-            return mask_features, levels[0]  # the coarsest first
+            return mask_features, levels[0]  # levels are ordered from coarse to fine
         height, width = x[0].shape[-2:]
         shape = (4 * height, 4 * width)
+        # Without padding in the meta information, mmdet's decoders mask none, as in the released code.
         metas = [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0])
         return self.maybe_checkpoint(self.pixel_decoder, list(x), metas)
 
     def present_labels(self, sample) -> Tensor:
-        """(N,) the training classes in one image's ``gt_sem_seg``.
+        """Return the training classes (N,) in one image's ``gt_sem_seg``.
 
         Raises:
             ValueError: A label value outside the training vocabulary; names it and the file.
@@ -95,11 +97,11 @@ class TextHead(BaseModule):
         labels = sample.gt_sem_seg.data.unique()
         labels = labels[labels != self.ignore_index]
         names = self.classifier.train_vocabulary.names
-        bad = labels[(labels < 0) | (labels >= len(names))]
-        if bad.numel():
+        invalid = labels[(labels < 0) | (labels >= len(names))]
+        if invalid.numel():
             raise ValueError(
-                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {bad[0].item()} reached the loss, '
-                f'but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
+                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {invalid[0].item()} reached the '
+                f'loss, but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
                 'an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
             )
         return labels

@@ -1,4 +1,4 @@
-"""CLIP's opinion of every segment, from one sub-image a query (reference "Sub-images for CLIP")."""
+"""CLIP logits from one masked crop per segment: the scorer of the paper (docs/en/method.md#masked-crops)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,95 +8,102 @@ from torch import Tensor
 
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.crops import CROP_MODES, crop_segments, mask_probabilities
+from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
 
-# Few enough sub-images that what a layer of CLIP makes of them stays in a CPU's cache; enough to fill a GPU.
-CPU_CHUNK, GPU_CHUNK = 6, 32
+# Crops per pass of CLIP. On a CPU few enough that a layer's activations fit into its cache; on a GPU enough to fill it.
+CPU_CHUNK_SIZE = 6
+GPU_CHUNK_SIZE = 32
 
 
 @MODELS.register_module()
 class CLIPCropScorer(CLIPScorer):
-    """Cuts a sub-image per query and asks CLIP's frozen image encoder what it shows.
+    """Encode one masked crop per segment with CLIP's frozen image encoder.
 
     Args:
         clip, prompts, pruning, merge_iou_thr: See ``CLIPScorer``.
-        style (str | list[str]): ``crop``: the mask's box of the image; ``mask``: the whole image times the mask;
-            ``cropmask``: the image times the mask, then the box (published). Of several, the embeddings are averaged.
-        grow (int): Pixels by which a mask is grown on every side before it is cut. Defaults to 0.
-        chunk (int, optional): Masks brought up, cut and passed through CLIP at once, of one image or several; bounds
-            memory. None: what fits the caches of a CPU, or fills a GPU.
+        crop_mode (str | list[str]): ``crop``: the mask's box of the image. ``mask``: the whole image times the mask.
+            ``cropmask``: the image times the mask, then the box (published). Embeddings of several modes are averaged.
+        mask_dilation (int): Pixels by which a mask is dilated on every side before it is cropped. Defaults to 0.
+        chunk_size (int, optional): Masks, of one image or several, that are upsampled, cropped and encoded together;
+            bounds memory. Defaults to 6 on a CPU and 32 on a GPU.
+
+    Raises:
+        ValueError: An unknown crop mode, or a dilation or chunk size out of range.
     """
 
     def __init__(
         self,
         clip: dict,
         prompts: str | Sequence[str] = 'imagenet_select_clip',
-        style: str | Sequence[str] = 'cropmask',
-        grow: int = 0,
-        chunk: int | None = None,
+        crop_mode: str | Sequence[str] = 'cropmask',
+        mask_dilation: int = 0,
+        chunk_size: int | None = None,
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
     ) -> None:
-        styles = [style] if isinstance(style, str) else list(style)
-        strangers = [name for name in styles if name not in CROP_MODES]
-        if strangers or not styles:
-            wrong = repr(strangers[0]) if strangers else 'list of none'
-            raise ValueError(f'sub-image style {wrong} is unknown: use one or more of {", ".join(CROP_MODES)}')
-        if chunk is not None and chunk < 1:
-            raise ValueError(f'scorer chunk must be 1 or more, got {chunk}')
-        if grow < 0:
-            raise ValueError(f'scorer grow must be 0 pixels or more, got {grow}')
+        crop_modes = [crop_mode] if isinstance(crop_mode, str) else list(crop_mode)
+        if not crop_modes:
+            raise ValueError(f'scorer crop_mode is an empty list: use one or more of {", ".join(CROP_MODES)}')
+        unknown = [mode for mode in crop_modes if mode not in CROP_MODES]
+        if unknown:
+            raise ValueError(f'scorer crop_mode {unknown[0]!r} is unknown: use one or more of {", ".join(CROP_MODES)}')
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f'scorer chunk_size must be 1 or more, got {chunk_size}')
+        if mask_dilation < 0:
+            raise ValueError(f'scorer mask_dilation must be 0 pixels or more, got {mask_dilation}')
         super().__init__(clip, prompts, pruning, merge_iou_thr)
-        self.styles, self.grow, self.chunk = styles, grow, chunk
+        self.crop_modes = crop_modes
+        self.mask_dilation = mask_dilation
+        self.chunk_size = chunk_size
 
     def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """(S, Q, d) embeddings of the sub-images of S styles, for every image; sub-images of several share chunks."""
+        """Return (V, Q, d) embeddings of the crops, in V crop modes, for every image. Images share chunks."""
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
-        places, shown = zip(*(_distinct(masks) for masks in mask_logits), strict=True)
-        size = self.chunk or (CPU_CHUNK if images[0].device.type == 'cpu' else GPU_CHUNK)
-        input_size = self.clip.image_size
-        found = torch.cat([self._embed(images, chunk, input_size) for chunk in _chunks(shown, size)], 1)
-        parts = found.split([len(masks) for masks in shown], 1)
-        return [part[:, place] for part, place in zip(parts, places, strict=True)]
+        # Encode equal masks once.
+        masks, mask_indices = zip(*map(unique_masks, mask_logits), strict=True)
+        # Encode the crops chunk by chunk.
+        chunk_size = self.chunk_size or (CPU_CHUNK_SIZE if images[0].device.type == 'cpu' else GPU_CHUNK_SIZE)
+        embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)
+        # Hand each query the embedding of its mask.
+        per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
+        return [
+            image_embeddings[:, indices]
+            for image_embeddings, indices in zip(per_image, mask_indices, strict=True)
+        ]
 
-    def _embed(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]], size: tuple[int, int]) -> Tensor:
-        parts = []
+    def _encode_chunk(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]]) -> Tensor:
+        """Return (V, n, d) embeddings of n masks; ``chunk`` lists image indices with mask logits (m, h, w)."""
+        size = self.clip.image_size
+        image_masks = []
         for index, mask_logits in chunk:
             masks = mask_probabilities(mask_logits, images[index].shape[-2:])
-            if self.grow:
-                masks = F.max_pool2d(masks, 2 * self.grow + 1, stride=1, padding=self.grow)
-            parts.append((images[index], masks))
-        return torch.stack(
-            [
-                self.clip.encode_image(torch.cat([crop_segments(image, masks, size, style) for image, masks in parts]))
-                for style in self.styles
-            ]
-        )
-
-
-def _distinct(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of equal masks the first one alone, of all empty ones too, as they have one sub-image; and each query's place."""
-    masks = mask_logits.flatten(1)
-    masks = masks.where(masks.amax(1, keepdim=True) > 0, -masks.new_ones(()))
-    _, group = masks.unique(dim=0, return_inverse=True)
-    numbers = torch.arange(len(masks), device=masks.device)
-    first = torch.full_like(numbers, len(masks)).scatter_reduce(0, group, numbers, 'amin')[group]
-    shown = first == numbers
-    return (shown.cumsum(0) - 1)[first], mask_logits[shown]
+            if self.mask_dilation:
+                window = 2 * self.mask_dilation + 1
+                masks = F.max_pool2d(masks, window, stride=1, padding=self.mask_dilation)
+            image_masks.append((images[index], masks))
+        embeddings = []
+        for crop_mode in self.crop_modes:
+            crops = torch.cat([crop_segments(image, masks, size, crop_mode) for image, masks in image_masks])
+            embeddings.append(self.clip.encode_image(crops))
+        return torch.stack(embeddings)
 
 
 def _chunks(mask_logits: Sequence[Tensor], size: int) -> Iterator[list[tuple[int, Tensor]]]:
-    """``size`` masks at a time, in order: parts of one image's or several, with the image's number."""
-    chunk, free = [], size
+    """Yield ``size`` masks at a time, in order, as a list of image indices with some of that image's mask logits."""
+    chunk = []
+    free = size
     for index, masks in enumerate(mask_logits):
         while len(masks):
-            part, masks = masks[:free], masks[free:]
-            chunk.append((index, part))
-            free -= len(part)
+            selected = masks[:free]
+            masks = masks[free:]
+            chunk.append((index, selected))
+            free -= len(selected)
             if not free:
                 yield chunk
-                chunk, free = [], size
+                chunk = []
+                free = size
     if chunk:
         yield chunk

@@ -1,34 +1,43 @@
-"""One thing found several times is shown to CLIP once."""
+"""Near-duplicate masks are scored as their mean mask. This changes scores; ``unique_masks`` shares without a change."""
 
 import torch
 from torch import Tensor
 
 
-def merge_similar_masks(no_object: Tensor, mask_logits: Tensor, iou: float) -> Tensor:
-    """Give near-duplicates the mask that they agree on, which is less ragged than any of them.
+def merge_similar_masks(no_object_logits: Tensor, mask_logits: Tensor, iou_thr: float) -> Tensor:
+    """Replace each group of near-duplicate masks by the group's mean mask, which is less ragged than any of them.
 
-    Beginning with what is least like "no object", each takes the later masks that have at least this IoU with its own.
-    All of them get their mean mask, weighted by how unlike "no object" each is, whatever the names that it may have.
+    Masks are grouped greedily. The query with the lowest "no object" logit takes all later masks whose IoU with its
+    mask is at least the threshold, then the next free query does. The mean is weighted by 1 - sigmoid("no object").
+    Classes play no role.
 
     Args:
-        no_object (Tensor): (Q,) logits of "no object".
+        no_object_logits (Tensor): (Q,) logits of "no object".
         mask_logits (Tensor): (Q, h, w).
-        iou (float): In (0, 1].
+        iou_thr (float): In (0, 1].
 
     Returns:
-        Tensor: (Q, h, w) mask logits; those of a mask without duplicates are its own.
+        Tensor: (Q, h, w) mask logits. A mask without near-duplicates keeps its logits.
     """
-    order = no_object.argsort(stable=True)
-    inside = (mask_logits[order] > 0).flatten(1).float()
-    common, area = inside @ inside.t(), inside.sum(1)
-    alike = (common >= iou * (area[:, None] + area - common).clamp(min=1)).tolist()
+    # Pairwise IoU of the masks, in the order of confidence.
+    order = no_object_logits.argsort(stable=True)
+    masks = (mask_logits[order] > 0).flatten(1).float()
+    intersection = masks @ masks.t()
+    area = masks.sum(1)
+    union = area[:, None] + area - intersection
+    is_similar = (intersection >= iou_thr * union.clamp(min=1)).tolist()
+    # Assign each mask to the first group whose leader is similar, else let it lead a group.
     groups: dict[int, list[int]] = {}
-    for place, row in enumerate(alike):
-        leader = next((other for other in groups if row[other]), place)
-        groups.setdefault(leader, []).append(place)
+    for rank, similar in enumerate(is_similar):
+        leader = next((other for other in groups if similar[other]), rank)
+        groups.setdefault(leader, []).append(rank)
+    # Give every member of a group the mean mask.
     merged = mask_logits.clone()
-    for group in (order[places] for places in groups.values() if len(places) > 1):
-        weights = torch.sigmoid(-no_object[group])
-        mean = torch.einsum('q,qhw->hw', weights / weights.sum(), mask_logits[group].sigmoid())
-        merged[group] = mean.logit(eps=1e-6)
+    for ranks in groups.values():
+        if len(ranks) == 1:
+            continue
+        queries = order[ranks]
+        weights = torch.sigmoid(-no_object_logits[queries])
+        mean = torch.einsum('q,qhw->hw', weights / weights.sum(), mask_logits[queries].sigmoid())
+        merged[queries] = mean.logit(eps=1e-6)
     return merged

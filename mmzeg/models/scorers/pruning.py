@@ -1,4 +1,4 @@
-"""Which segments CLIP need not be asked about."""
+"""Which segments are not scored: pruning saves passes of CLIP (docs/en/method.md#pruning-and-merging)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,122 +8,159 @@ from torch import Tensor
 
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
-from mmzeg.models.label_map import mask_rows
+from mmzeg.models.mask_rows import mask_rows
 from mmzeg.registry import MODELS
 
-# Sums of float32 in another order differ by less.
-MARGIN = 1e-5
-# Asked about at once, between two looks at what is decided.
-STEP = 8
+# Float32 sums of a pixel's scores in another order differ by less.
+ROUNDING_MARGIN = 1e-5
+# Segments that GuaranteedPruning scores between two checks of which pixels are decided.
+SEGMENTS_PER_ROUND = 8
 
 
 @dataclass
-class Picture:
-    """The segments of a picture, and what CLIP has said of them so far.
+class PruningState:
+    """The segments of one image, and the CLIP logits of those that were scored.
 
     Args:
-        class_logits (Tensor): (Q, C + 1).
+        class_logits (Tensor): (Q, C + 1) of the classifier, "no object" last.
         mask_logits (Tensor): (Q, h, w).
-        geometry (ImageSizes): Of the picture.
+        sizes (ImageSizes): Sizes of the image.
+
+    Attributes:
+        clip_logits (Tensor): (Q, C); minus infinity, which is a probability of 0, for a segment that is not scored.
+        is_scored (Tensor): (Q,) bool.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
-    geometry: ImageSizes
+    sizes: ImageSizes
     clip_logits: Tensor = field(init=False)
-    asked: Tensor = field(init=False)
+    is_scored: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        # Of whom CLIP is not asked, the opinion is that it shows nothing: a score of 0.
         self.clip_logits = torch.full_like(self.class_logits[:, :-1], -torch.inf)
-        self.asked = torch.zeros_like(self.class_logits[:, 0], dtype=torch.bool)
+        self.is_scored = torch.zeros_like(self.class_logits[:, 0], dtype=torch.bool)
 
-    def hear(self, queries: Tensor, logits: Tensor) -> None:
-        """Take CLIP's logits (n, C) of some queries."""
-        self.clip_logits[queries], self.asked[queries] = logits, True
+    def update(self, queries: Tensor, clip_logits: Tensor) -> None:
+        """Store the CLIP logits (n, C) of n queries."""
+        self.clip_logits[queries] = clip_logits
+        self.is_scored[queries] = True
 
 
-# Queries of every picture, and CLIP's logits of them.
-Ask = Callable[[list[Tensor]], list[Tensor]]
+# From the query indices (n,) to score in every image to their CLIP logits (n, C).
+ScoreFn = Callable[[list[Tensor]], list[Tensor]]
 
 
 @MODELS.register_module()
 class GuaranteedPruning:
-    """Asks until no answer could change the label of any pixel: labels are those of asking about every segment.
+    """Score segments until no remaining segment can change the label of any pixel.
 
-    A segment's score is bounded by its own opinion (``ScoreFusion.bound``); a pixel is decided where its best class
-    stays ahead of every other one even if all that were not asked about scored their bounds. Scores of the semantic map
-    are lower than those of asking about all. Holds for pictures that are tested as a whole.
+    The labels equal those of scoring all segments. The scores of a segment that is not scored are bounded from its own
+    class logits (``ScoreFusion.upper_bound``). A pixel is decided where its best class stays ahead of every other class
+    even if all remaining segments reached their bounds. Values of the semantic map are lower than without pruning.
+    This holds for images that are tested as a whole, not in windows.
     """
 
     def __call__(
-        self, ask: Ask, pictures: list[Picture], fusion: ScoreFusion, seen: Tensor, max_logit: float
+        self, score_fn: ScoreFn, states: list[PruningState], fusion: ScoreFusion, seen: Tensor, max_logit: float
     ) -> None:
-        """Ask about what matters; the pictures hear the answers."""
-        bounds = [fusion.bound(picture.class_logits, max_logit, seen) for picture in pictures]
-        wanted = [_loudest(b.amax(1), picture.mask_logits, 1.0) for picture, b in zip(pictures, bounds, strict=True)]
-        while any(len(queries) for queries in wanted):
-            for picture, queries, logits in zip(pictures, wanted, ask(wanted), strict=True):
-                picture.hear(queries, logits)
-            wanted = [self._open(picture, b, fusion, seen) for picture, b in zip(pictures, bounds, strict=True)]
+        """Score the segments that matter and store their CLIP logits in ``states``.
+
+        Args:
+            score_fn (ScoreFn): Scores chosen queries of every image.
+            states (list[PruningState]): One for every image.
+            fusion (ScoreFusion): The fusion that makes the labels.
+            seen (Tensor): (C,) bool.
+            max_logit (float): Upper bound of all CLIP logits; may be infinite.
+        """
+        bounds = [fusion.upper_bound(state.class_logits, max_logit, seen) for state in states]
+        # Start with the queries whose bound is the highest at some pixel.
+        queries = [
+            _dominant_queries(bound.amax(1), state.mask_logits, 1.0)
+            for state, bound in zip(states, bounds, strict=True)
+        ]
+        while any(len(image_queries) for image_queries in queries):
+            for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
+                state.update(image_queries, logits)
+            queries = [
+                self._undecided_queries(state, bound, fusion, seen)
+                for state, bound in zip(states, bounds, strict=True)
+            ]
 
     @staticmethod
-    def _open(picture: Picture, bound: Tensor, fusion: ScoreFusion, seen: Tensor) -> Tensor:
-        """The queries that could do most at the pixels that are not decided; none if all are."""
-        low = fusion(picture.class_logits, picture.clip_logits, seen)
-        high = torch.where(picture.asked[:, None], low, bound)
-        taken = fusion.gamma * seen.to(low.dtype)
-        influence = torch.zeros_like(low[:, 0])
-        for masks in mask_rows(picture.mask_logits, picture.geometry, low.shape[1]):
+    def _undecided_queries(state: PruningState, bound: Tensor, fusion: ScoreFusion, seen: Tensor) -> Tensor:
+        """Return the queries with the most influence on undecided pixels; none if all pixels are decided."""
+        lower = fusion(state.class_logits, state.clip_logits, seen)
+        upper = torch.where(state.is_scored[:, None], lower, bound)
+        offset = fusion.class_offset(seen)
+        # Sum every query's mask over the undecided pixels.
+        influence = torch.zeros_like(lower[:, 0])
+        for masks in mask_rows(state.mask_logits, state.sizes, lower.shape[1]):
             masks = masks.flatten(1)
-            best, winner = torch.addmm(-taken, masks.t(), low).max(1)
-            others = torch.addmm(-taken, masks.t(), high).scatter_(1, winner[:, None], -torch.inf).amax(1)
-            influence += masks[:, others + MARGIN >= best].sum(1)
-        influence = influence * high.amax(1) * ~picture.asked
-        return influence.argsort(descending=True)[: min(STEP, int((influence > 0).sum()))]
+            best, label = torch.addmm(-offset, masks.t(), lower).max(1)
+            runner_up = torch.addmm(-offset, masks.t(), upper).scatter_(1, label[:, None], -torch.inf).amax(1)
+            is_undecided = runner_up + ROUNDING_MARGIN >= best
+            influence += masks[:, is_undecided].sum(1)
+        # Rank the remaining queries by mask and bound.
+        influence = influence * upper.amax(1) * ~state.is_scored
+        num_queries = min(SEGMENTS_PER_ROUND, int((influence > 0).sum()))
+        return influence.argsort(descending=True)[:num_queries]
 
 
 @MODELS.register_module()
 class ThresholdPruning:
-    """Asks about segments that may be heard.
+    """Score only segments whose confidence comes near the highest confidence at some of their pixels.
 
-    A segment's voice at a pixel is its mask there, times the probability that it is an object.
+    A query's confidence at a pixel is its mask probability there, times the probability that it is an object.
 
     Args:
-        threshold (float): Asked about are segments whose voice is at some pixel at least this share of the loudest
-            one. 0 asks about all, 1 about those that are loudest somewhere.
-        heard (float): Share of its mask's pixels where a segment must be so loud, in [0, 1]. 0, the default: one pixel
-            will do.
-        objectness (bool): Defaults to True. False: the voice is the mask alone. Of unseen things a head is less sure
-            that they are objects, and louder seen ones would silence them.
+        score_thr (float): Confidence a segment needs at some pixel, as a fraction of the highest confidence there, in
+            [0, 1]. 0 scores all segments, 1 those that are the most confident somewhere. Defaults to 0.9.
+        min_coverage (float): Fraction of its mask's pixels where a segment must reach ``score_thr``, in [0, 1].
+            Defaults to 0: one pixel is enough.
+        use_objectness (bool): Defaults to True. False: the confidence is the mask probability alone. A head is less
+            sure that unseen things are objects, so confident seen segments would suppress them.
+
+    Raises:
+        ValueError: A fraction outside [0, 1].
     """
 
-    def __init__(self, threshold: float = 0.9, heard: float = 0.0, objectness: bool = True) -> None:
-        if not 0 <= threshold <= 1:
-            raise ValueError(f'pruning threshold must lie in [0, 1], got {threshold}')
-        if not 0 <= heard <= 1:
-            raise ValueError(f'pruning heard must lie in [0, 1], got {heard}')
-        self.threshold, self.heard, self.objectness = threshold, heard, objectness
+    def __init__(self, score_thr: float = 0.9, min_coverage: float = 0.0, use_objectness: bool = True) -> None:
+        if not 0 <= score_thr <= 1:
+            raise ValueError(f'pruning score_thr must lie in [0, 1], got {score_thr}')
+        if not 0 <= min_coverage <= 1:
+            raise ValueError(f'pruning min_coverage must lie in [0, 1], got {min_coverage}')
+        self.score_thr = score_thr
+        self.min_coverage = min_coverage
+        self.use_objectness = use_objectness
 
     def __call__(
-        self, ask: Ask, pictures: list[Picture], fusion: ScoreFusion, seen: Tensor, max_logit: float
+        self, score_fn: ScoreFn, states: list[PruningState], fusion: ScoreFusion, seen: Tensor, max_logit: float
     ) -> None:
-        """Ask about what may be heard; the pictures hear the answers."""
-        wanted = [self._heard(picture) for picture in pictures]
-        for picture, queries, logits in zip(pictures, wanted, ask(wanted), strict=True):
-            picture.hear(queries, logits)
+        """Score the confident segments and store their CLIP logits; arguments as of ``GuaranteedPruning``."""
+        queries = [self._confident_queries(state) for state in states]
+        for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
+            state.update(image_queries, logits)
 
-    def _heard(self, picture: Picture) -> Tensor:
-        is_object = 1 - picture.class_logits.softmax(-1)[:, -1]
-        voices = is_object if self.objectness else torch.ones_like(is_object)
-        return _loudest(voices, picture.mask_logits, self.threshold, self.heard)
+    def _confident_queries(self, state: PruningState) -> Tensor:
+        objectness = 1 - state.class_logits.softmax(-1)[:, -1]
+        confidence = objectness if self.use_objectness else torch.ones_like(objectness)
+        return _dominant_queries(confidence, state.mask_logits, self.score_thr, self.min_coverage)
 
 
-def _loudest(voices: Tensor, mask_logits: Tensor, share: float, least: float = 0.0) -> Tensor:
-    """Queries that have at some pixel at least this share of the loudest voice there, and at no less than a ``least``
-    share of their mask's pixels; ascending."""
-    heard = voices[:, None, None] * mask_logits.sigmoid()
-    loud = (heard >= share * heard.amax(0)).flatten(1)
-    inside = mask_logits.flatten(1) > 0
-    enough = (loud & inside).sum(1) >= least * inside.sum(1)
-    return (loud.any(1) & enough).nonzero()[:, 0]
+def _dominant_queries(
+    confidence: Tensor, mask_logits: Tensor, score_thr: float, min_coverage: float = 0.0
+) -> Tensor:
+    """Return the queries, ascending, that come near the highest confidence on enough of their mask.
+
+    Args:
+        confidence (Tensor): (Q,) of the segments.
+        mask_logits (Tensor): (Q, h, w).
+        score_thr (float): Fraction of the highest confidence at a pixel that a query needs there.
+        min_coverage (float): Fraction of its mask's pixels where it needs that.
+    """
+    pixel_confidence = confidence[:, None, None] * mask_logits.sigmoid()
+    is_dominant = (pixel_confidence >= score_thr * pixel_confidence.amax(0)).flatten(1)
+    masks = mask_logits.flatten(1) > 0
+    covers_enough = (is_dominant & masks).sum(1) >= min_coverage * masks.sum(1)
+    return (is_dominant.any(1) & covers_enough).nonzero()[:, 0]

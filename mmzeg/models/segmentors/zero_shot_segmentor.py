@@ -1,6 +1,7 @@
-"""What every segmentor has whose classes are named by text: the vocabulary, the losses' guard, whole checkpoints."""
+"""Base class of the segmentors that classify by text: vocabulary, check of the losses, check of checkpoints."""
 
 import copy
+import logging
 
 import torch
 from mmengine.config import ConfigDict
@@ -12,14 +13,15 @@ from mmzeg.vocabulary import Vocabulary
 
 
 class ZeroShotSegmentor(EncoderDecoder):
-    """A backbone and a head that names what it sees by text embeddings.
+    """A backbone and a head that classifies by text embeddings.
 
-    A checkpoint of it holds what was trained: no CLIP, no vocabulary.
+    A checkpoint holds the trained weights only: no CLIP, no vocabulary.
 
     Args:
         backbone (dict): An mmseg backbone.
         decode_head (dict): A head with a ``classifier``; without ``in_channels`` they are read from the backbone.
-        kwargs: What mmseg's ``EncoderDecoder`` takes. Without ``test_cfg.mode`` pictures are tested whole.
+        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg.mode`` defaults to ``whole``: images are not tested in
+            windows.
     """
 
     def __init__(self, *args: object, test_cfg: dict | None = None, **kwargs: object) -> None:
@@ -33,11 +35,11 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     @torch.no_grad()
     def _backbone_channels(self) -> list[int]:
-        """Channels of the maps that reach the head, found by a pass over a small blank picture."""
-        modes = {module: module.training for module in self.modules()}
+        """Return the channels of the maps that reach the head, from a pass over a small blank image."""
+        was_training = {module: module.training for module in self.modules()}
         self.eval()
         maps = self.extract_feat(torch.zeros(1, 3, 64, 64))
-        for module, training in modes.items():
+        for module, training in was_training.items():
             module.training = training
         return [feature.shape[1] for feature in maps]
 
@@ -47,12 +49,13 @@ class ZeroShotSegmentor(EncoderDecoder):
         return self.decode_head.classifier.vocabulary
 
     def set_vocabulary(self, vocabulary: dict | list[str] | Vocabulary) -> None:
-        """Name other classes from now on; no weight changes."""
+        """Set the classes at test; no weight changes."""
         self.decode_head.classifier.set_vocabulary(vocabulary)
-        self.num_classes = self.out_channels = len(self.vocabulary)
+        self.num_classes = len(self.vocabulary)
+        self.out_channels = self.num_classes
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Losses of a batch; see the head's ``loss``.
+        """Return the losses of a batch; see the head's ``loss``.
 
         Raises:
             FloatingPointError: A loss is NaN or infinite; names it, the iteration and the batch's files.
@@ -69,13 +72,14 @@ class ZeroShotSegmentor(EncoderDecoder):
         return losses
 
     def seen_mask(self, device: torch.device) -> Tensor:
-        """(C,) bool: which classes at test are seen."""
+        """Return which classes at test are seen, (C,) bool."""
         return torch.tensor(self.vocabulary.seen_mask, device=device)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
-        """mmseg's: padding cut off, brought to the original size, argmax.
+        """Postprocess as mmseg does: crop the padding off, resize to the original size, take the argmax.
 
-        One channel means foreground and background to mmseg; a vocabulary of one class has no background.
+        mmseg takes one channel for foreground against background. A vocabulary of one class has no background, so a
+        second, lower channel is added.
         """
         if seg_logits.shape[1] > 1:
             return super().postprocess_result(seg_logits, data_samples)
@@ -85,26 +89,32 @@ class ZeroShotSegmentor(EncoderDecoder):
         return samples
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, *args) -> None:
-        """Refuse a checkpoint of another width, backbone or model, which MMEngine would load in part, with a warning.
+        """Refuse a checkpoint of another width, backbone or model, which MMEngine would load partly, with a warning.
 
         Raises:
             ValueError: Names the first missing weight, or the first of another shape.
         """
-        ours = {prefix + name: weight for name, weight in self.state_dict().items()}
-        missing = [name for name in ours if name not in state_dict and not name.endswith('num_batches_tracked')]
-        reshaped = [name for name in ours if name in state_dict and state_dict[name].shape != ours[name].shape]
+        expected = {prefix + name: weight for name, weight in self.state_dict().items()}
+        # Weights of another shape.
+        reshaped = [name for name, weight in expected.items() if state_dict.get(name, weight).shape != weight.shape]
         if reshaped:
             name = reshaped[0]
             raise ValueError(
                 f'the checkpoint is of another width or backbone: {name} is {tuple(state_dict[name].shape)} there and '
-                f'{tuple(ours[name].shape)} in the config ({len(reshaped)} such weights); test it with its own config'
+                f'{tuple(expected[name].shape)} in the config ({len(reshaped)} such weights); test it with its own '
+                'config'
             )
+        # Missing weights.
+        missing = [name for name in expected if name not in state_dict and not name.endswith('num_batches_tracked')]
         if missing:
             raise ValueError(
-                f'the checkpoint lacks {len(missing)} of {len(ours)} weights, {missing[0]} first: it is of another '
+                f'the checkpoint lacks {len(missing)} of {len(expected)} weights, {missing[0]} first: it is of another '
                 'model or backbone; test it with its own config, or give backbone weights as backbone.init_cfg'
             )
-        unexpected = [name for name in state_dict if name.startswith(prefix) and name not in ours]
-        if unexpected:
-            print_log(f'the checkpoint holds {len(unexpected)} weights that are not used: {unexpected}', 'current', 30)
+        # Weights that the model does not have.
+        unused = [name for name in state_dict if name.startswith(prefix) and name not in expected]
+        if unused:
+            print_log(
+                f'the checkpoint holds {len(unused)} weights that are not used: {unused}', 'current', logging.WARNING
+            )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *args)

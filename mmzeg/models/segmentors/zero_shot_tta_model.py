@@ -1,4 +1,4 @@
-"""Test-time augmentation of segmentors whose maps hold scores."""
+"""Test-time augmentation for segmentors whose maps hold scores, not logits."""
 
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
@@ -8,13 +8,13 @@ from mmzeg.registry import MODELS
 
 @MODELS.register_module()
 class ZeroShotTTAModel(BaseTTAModel):
-    """Averages the semantic maps of a picture that was tested in several sizes and flips; arguments are MMEngine's.
+    """Average the semantic maps of an image tested in several sizes and flips, as released; arguments are MMEngine's.
 
-    So the released code does it. mmseg's own takes maps for logits, and averages a softmax of what are scores already.
+    mmseg's own TTA model takes maps for logits and averages their softmax, but these maps hold scores already.
     """
 
     def merge_preds(self, data_samples_list: list[list]) -> list:
-        """One sample of each picture's: ``seg_logits`` (C, H, W) are the mean of theirs, labels its argmax."""
+        """Merge the samples of each image: ``seg_logits`` (C, H, W) become their mean, labels its argmax."""
         merged = []
         for samples in data_samples_list:
             mean = sum(sample.seg_logits.data for sample in samples) / len(samples)
