@@ -1,4 +1,4 @@
-"""What docs/en/migrating.md says is so: its options, its scripts, and its configs after MaskFormer and SAN."""
+"""docs/en/migrating.md is true: its table of options, its scripts, and its configs made from MaskFormer and SAN."""
 
 import inspect
 import json
@@ -35,24 +35,26 @@ FIELD = re.compile(r'(?:model|optim_wrapper|param_scheduler|train_cfg|train_data
 
 
 def rows(heading):
-    """Cells of the first table after a heading, without its head."""
+    """Return the cells of the first table after a heading, without the header row."""
     table = re.search(rf'^#+ {re.escape(heading)}$.*?((?:^\|[^\n]*\n)+)', PAGE, re.M | re.S).group(1)
     return [[cell.strip() for cell in line.strip('| \n').split(' | ')] for line in table.splitlines()[2:]]
 
 
 def code(cell):
+    """Return the code spans of a table cell."""
     return re.findall(r'`([^`]+)`', cell)
 
 
 def value(cfg, field):
-    for part in field.split('.'):
-        cfg = cfg[int(part)] if part.isdigit() else cfg[part]
+    """Return a field of a config by its dotted name."""
+    for key in field.split('.'):
+        cfg = cfg[int(key)] if key.isdigit() else cfg[key]
     return cfg
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The repository's root as the page supposes it, with its files, and miniatures of the data."""
+    """Return a folder like the repository's root, with the files of the page and miniatures of the data."""
     for name in ('configs', 'mmzeg'):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / 'mmseg_files').symlink_to(MMSEG.parent)
@@ -69,26 +71,27 @@ def folder(tmp_path, monkeypatch):
         init_default_scope(scope.scope_name)
 
 
-def script(monkeypatch, *arguments):
+def run_script(monkeypatch, *arguments):
+    """Run a script of the page with these arguments."""
     monkeypatch.setattr(sys, 'argv', [str(argument) for argument in arguments])
     runpy.run_path(str(arguments[0]), run_name='__main__')
 
 
 def small_batch(dataset, cfg):
-    """The first sample of a dataset whose pipeline works at 64 pixels."""
+    """Return a batch of the first sample of a dataset whose pipeline works at 64 pixels."""
     for step in dataset.pipeline:
         for name, size in (('scale', (256, 64)), ('scales', [64]), ('crop_size', (64, 64)), ('size', (64, 64))):
             if name in step:
                 step[name] = size
     if 'size' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.size = (64, 64)
-    # Of random crops some have no ignored pixel.
+    # Some random crops have no ignored pixel.
     np.random.seed(0)
     return pseudo_collate([DATASETS.build(dataset)[0]])
 
 
-def with_any_names(model, monkeypatch):
-    """The model with random text embeddings: no CLIP is at hand."""
+def with_random_text_embeddings(model, monkeypatch):
+    """Return the model with random text embeddings in place of CLIP's."""
     generator = torch.Generator().manual_seed(0)
 
     def embeddings(names, prompts, device):
@@ -99,6 +102,7 @@ def with_any_names(model, monkeypatch):
 
 
 def losses_of(model, batch):
+    """Return the losses of a batch by name; every trainable parameter gets a gradient."""
     data = model.data_preprocessor(batch, True)
     losses = model.loss(data['inputs'], data['data_samples'])
     sum(losses.values()).backward()
@@ -107,37 +111,39 @@ def losses_of(model, batch):
 
 
 def test_options_have_the_released_values():
-    cfg, compared = Config.fromfile(ROOT / 'configs/zegformer_r101_coco.py'), 0
-    for released, wanted, here in rows('Options'):
-        for field in filter(FIELD.fullmatch, code(here)):
-            found = value(cfg, field)
-            if code(wanted) and field not in ('model.fusion.mode', 'optim_wrapper.type'):
-                assert found == eval(code(wanted)[0]), (released, field)
-                compared += 1
-    assert compared > 30
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r101_coco.py')
+    num_compared = 0
+    for option, released_value, fields in rows('Options'):
+        for field in filter(FIELD.fullmatch, code(fields)):
+            our_value = value(cfg, field)
+            if code(released_value) and field not in ('model.fusion.mode', 'optim_wrapper.type'):
+                assert our_value == eval(code(released_value)[0]), (option, field)
+                num_compared += 1
+    assert num_compared > 30
     assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and cfg.model.fusion.mode == 'full'
     assert cfg.crop_size == (640, 640) and cfg.train_dataloader.batch_size * 8 == 32
     assert Config.fromfile(ROOT / 'configs/per-pixel_r50_coco.py').model.gamma == 0.1
 
 
 def test_modes():
-    section = PAGE[PAGE.index('Which opinion names a segment') :]
+    section = PAGE[PAGE.index('The scores that classify a segment') :]
     assert tuple(re.findall(r'^\|.*\| `(\w+)` \|$', section.partition('\n## ')[0], re.M)) == MODES
 
 
 def test_split(folder, monkeypatch):
     Path('seen.json').write_text(json.dumps(['cat', 'dog']))
     Path('all.json').write_text(json.dumps(['cow', 'dog', 'cat']))
-    script(monkeypatch, 'split.py', 'seen.json', 'all.json', 'split.json')
+    run_script(monkeypatch, 'split.py', 'seen.json', 'all.json', 'split.json')
     vocabulary = Vocabulary('split.json')
     assert vocabulary.names == ('cat', 'dog', 'cow') and vocabulary.unseen == ('cow',)
 
 
 def test_from_maskformer(folder, monkeypatch):
-    before, after = Config.fromfile(MMSEG / MASKFORMER), Config.fromfile('from_maskformer.py')
-    for stays in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'model.backbone'):
-        assert value(after, stays) == value(before, stays)
-    for stays in (
+    before = Config.fromfile(MMSEG / MASKFORMER)
+    after = Config.fromfile('from_maskformer.py')
+    for field in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'model.backbone'):
+        assert value(after, field) == value(before, field)
+    for field in (
         'pixel_decoder',
         'transformer_decoder',
         'positional_encoding',
@@ -145,50 +151,51 @@ def test_from_maskformer(folder, monkeypatch):
         'loss_dice',
         'num_queries',
     ):
-        assert after.model.decode_head[stays] == before.model.decode_head[stays]
-    seen, tested = small_batch(after.train_dataloader.dataset, after), small_batch(after.val_dataloader.dataset, after)
-    classes = after.seen_classes
-    assert len(classes) == 147 and after.every_class[147:] == ['bus', 'fountain', 'lake']
+        assert after.model.decode_head[field] == before.model.decode_head[field]
+    train_batch = small_batch(after.train_dataloader.dataset, after)
+    val_batch = small_batch(after.val_dataloader.dataset, after)
+    assert len(after.seen_classes) == 147 and after.all_classes[147:] == ['bus', 'fountain', 'lake']
     after.model.backbone.init_cfg = None
-    model = with_any_names(MODELS.build(after.model), monkeypatch)
-    losses = losses_of(model, seen)
+    model = with_random_text_embeddings(MODELS.build(after.model), monkeypatch)
+    losses = losses_of(model, train_batch)
     assert len(losses) == 18 and 0 < losses['loss_cls'] < 100
     model.fusion = ScoreFusion('seg')
     model.eval()
     with torch.no_grad():
-        (found,) = model.test_step(tested)
-    labels = found.gt_sem_seg.data
+        (sample,) = model.test_step(val_batch)
+    labels = sample.gt_sem_seg.data
     # 'bus' is class 81 of ADE20K: ignored in training, class 147 at test.
-    assert labels[labels != 255].max() == 149 and found.pred_sem_seg.shape == labels.shape[1:]
-    assert seen['data_samples'][0].gt_sem_seg.data.unique().max() == 255
+    assert labels[labels != 255].max() == 149 and sample.pred_sem_seg.shape == labels.shape[1:]
+    assert train_batch['data_samples'][0].gt_sem_seg.data.unique().max() == 255
 
 
 def test_start_from_maskformers_weights(folder, monkeypatch, capsys):
     weights = MODELS.build(Config.fromfile(MMSEG / MASKFORMER).model).state_dict()
     torch.save(dict(state_dict=weights), 'maskformer.pth')
-    script(monkeypatch, 'start.py', 'from_maskformer.py', 'maskformer.pth', 'start.pth')
+    run_script(monkeypatch, 'start.py', 'from_maskformer.py', 'maskformer.pth', 'start.pth')
     printed = capsys.readouterr().out
-    assert '460 of 463 tensors taken' in printed and printed.count('classifier') == 3
-    found = torch.load('start.pth', weights_only=True)['state_dict']
+    assert '460 of 463 tensors copied' in printed and printed.count('classifier') == 3
     model = MODELS.build(Config.fromfile('from_maskformer.py').model)
-    model.load_state_dict(found)
+    model.load_state_dict(torch.load('start.pth', weights_only=True)['state_dict'])
     for name in ('backbone.layer4.2.conv3.weight', 'decode_head.query_embed.weight', 'decode_head.mask_embed.4.bias'):
         assert torch.equal(model.state_dict()[name], weights[name])
 
 
 def test_from_san(folder, monkeypatch):
-    cfg, san = Config.fromfile('from_san.py'), Config.fromfile(MMSEG / 'san/san-vit-b16_coco-stuff164k-640x640.py')
-    before, head = san.model.decode_head, cfg.model.decode_head
-    assert [loss.loss_weight for loss in before.loss_decode] == [
+    cfg = Config.fromfile('from_san.py')
+    san = Config.fromfile(MMSEG / 'san/san-vit-b16_coco-stuff164k-640x640.py')
+    san_head = san.model.decode_head
+    head = cfg.model.decode_head
+    assert [loss.loss_weight for loss in san_head.loss_decode] == [
         head[name].loss_weight for name in ('loss_cls', 'loss_mask', 'loss_dice')
     ]
-    assert [cost.weight for cost in before.train_cfg.assigner.match_costs] == [
+    assert [cost.weight for cost in san_head.train_cfg.assigner.match_costs] == [
         cost.weight for cost in head.assigner.match_costs
     ]
     assert cfg.model.scorer.input_size == san.model.encoder_resolution * 640
     batch = small_batch(cfg.train_dataloader.dataset, cfg)
     cfg.model.backbone.init_cfg = None
-    model = with_any_names(MODELS.build(cfg.model), monkeypatch)
+    model = with_random_text_embeddings(MODELS.build(cfg.model), monkeypatch)
     assert isinstance(model.scorer, CLIPMaskScorer)
     losses = losses_of(model, batch)
     assert len(losses) == 18 and 0 < losses['loss_mask'] < 100
@@ -196,25 +203,25 @@ def test_from_san(folder, monkeypatch):
     assert len(templates) == 14 and all(template.count('{}') == 1 for template in templates)
 
 
-def test_fields_of_the_tables_are_there():
+def test_fields_of_the_tables_exist():
     sources = dict(
         MaskFormer=[MMSEG / MASKFORMER, MMDET / 'maskformer/maskformer_r50_ms-16xb1-75e_coco.py'],
         SAN=[MMSEG / 'san/san-vit-b16_coco-stuff164k-640x640.py'],
     )
-    ours = {
+    our_fields = {
         name
-        for kind in (ZegFormer, ZegFormerHead, CLIPTextClassifier, CLIPCropScorer, CLIPMaskScorer, ZeroShotMIoU)
-        for name in inspect.signature(kind).parameters
+        for component in (ZegFormer, ZegFormerHead, CLIPTextClassifier, CLIPCropScorer, CLIPMaskScorer, ZeroShotMIoU)
+        for name in inspect.signature(component).parameters
     }
-    checked = 0
+    num_checked = 0
     for heading, key in (("From MaskFormer, mmseg's or mmdet's", 'MaskFormer'), ("From mmseg's SAN", 'SAN')):
-        theirs = ''.join(Config.fromfile(path).pretty_text for path in sources[key])
-        theirs += ' '.join(inspect.signature(CLIPTextEncoder).parameters)
+        their_fields = ''.join(Config.fromfile(path).pretty_text for path in sources[key])
+        their_fields += ' '.join(inspect.signature(CLIPTextEncoder).parameters)
         for before, after in rows(heading):
             for field in code(before):
                 name = re.match(r'[\w.]+', field).group().rpartition('.')[2]
-                assert name in theirs, f'{field} is not in {key}'
-                checked += 1
+                assert name in their_fields, f'{field} is not in {key}'
+                num_checked += 1
             for field in filter(re.compile(r'[a-z_]+(?:\.[a-z_]+)*').fullmatch, code(after)):
-                assert field.rpartition('.')[2] in ours, f'{field} is no field of ours'
-    assert checked > 30
+                assert field.rpartition('.')[2] in our_fields, f'{field} is not a field of mmzeg'
+    assert num_checked > 30
