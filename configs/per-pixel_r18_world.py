@@ -1,4 +1,4 @@
-# The world's comparison at pixel level: SPNet-FPN with ZegFormer's backbone, pixel decoder, data and schedule.
+# The world's pixel-level baseline: SPNet-FPN with ZegFormer's backbone, pixel decoder, data and schedule.
 _base_ = 'zegformer_r18_world.py'
 model = dict(
     _delete_=True,

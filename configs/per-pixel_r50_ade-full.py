@@ -1,4 +1,4 @@
-# SPNet-FPN R50 on ADE20K-Full, 572 seen / 275 unseen, trained as ZegFormer is. Not measured here.
+# SPNet-FPN R50 on ADE20K-Full, 572 seen / 275 unseen, trained like ZegFormer. Not measured here.
 _base_ = [
     '_base_/models/per_pixel_r50.py',
     '_base_/datasets/ade20k_full_572_275.py',

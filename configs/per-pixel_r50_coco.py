@@ -1,4 +1,4 @@
-# SPNet-FPN R50 on COCO-Stuff, 156 seen / 15 unseen, trained as ZegFormer is. Not measured here.
+# SPNet-FPN R50 on COCO-Stuff, 156 seen / 15 unseen, trained like ZegFormer. Not measured here.
 _base_ = [
     '_base_/models/per_pixel_r50.py',
     '_base_/datasets/coco_stuff_156_15.py',

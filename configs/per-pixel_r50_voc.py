@@ -1,4 +1,4 @@
-# SPNet-FPN R50 on Pascal VOC 2012, 15 seen / 5 unseen, trained as ZegFormer is. Not measured here.
+# SPNet-FPN R50 on Pascal VOC 2012, 15 seen / 5 unseen, trained like ZegFormer. Not measured here.
 _base_ = [
     '_base_/models/per_pixel_r50.py',
     '_base_/datasets/voc12_15_5.py',

@@ -1,4 +1,4 @@
-# ZegFormer on MiT-B0, SegFormer's smallest backbone, otherwise the published recipe. Not measured here.
+# ZegFormer with MiT-B0, SegFormer's smallest backbone; the published settings otherwise. Not measured here.
 _base_ = 'zegformer_r50_coco.py'
 model = dict(
     backbone=dict(

@@ -1,8 +1,8 @@
-# A model of zegformer_r101_coco.py tested on Pascal Context 459, every class as if unseen. Not measured here.
+# A model of zegformer_r101_coco.py tested on Pascal Context 459, every class treated as unseen. Not measured here.
 _base_ = ['zegformer_r101_coco.py', '_base_/datasets/cross/pascal_context_459.py']
 test_dataloader = dict(dataset=dict(_base_.cross_dataset, _delete_=True, pipeline=_base_.test_pipeline))
 test_evaluator = dict(ignore_index=65535)
 model = dict(
-    decode_head=dict(classifier=dict(_base_.cross_names, train_vocabulary=dict(classes=_base_.seen_classes))),
+    decode_head=dict(classifier=dict(_base_.cross_classifier, train_vocabulary=dict(classes=_base_.seen_classes))),
     fusion=dict(gamma=0.0),
 )

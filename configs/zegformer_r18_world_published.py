@@ -1,5 +1,5 @@
-# The world with the released losses: their weights, and unlabelled pixels, unseen things among them, as background of
-# every mask.
+# The world with the released losses: the released weights, and unlabelled pixels (objects of unseen classes among them)
+# are background of every mask.
 _base_ = 'zegformer_r18_world.py'
 model = dict(
     decode_head=dict(

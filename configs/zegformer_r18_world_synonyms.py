@@ -1,4 +1,4 @@
-# A model of zegformer_r18_world.py tested under another vocabulary: synonyms, and a class that no scene holds.
+# A model of zegformer_r18_world.py tested with another vocabulary: synonyms, and a class that is in no scene.
 _base_ = 'zegformer_r18_world.py'
 synonyms = {
     'airplane': 'plane',
@@ -20,14 +20,15 @@ synonyms = {
     'wood': 'timber',
 }
 unseen_classes = ['parasol', 'anchor', 'horse', 'phone', 'snowflake', 'flag', 'clover', 'wall', 'zebra']
-every_name = [*(synonyms.get(name, name) for name in _base_.seen_classes), *unseen_classes]
-renamed = dict(type='mmzeg.WorldSynonymsDataset', metainfo=dict(classes=every_name, unseen_classes=unseen_classes))
-val_dataloader = dict(dataset=renamed)
-test_dataloader = dict(dataset=renamed)
+test_classes = [*(synonyms.get(name, name) for name in _base_.seen_classes), *unseen_classes]
+test_metainfo = dict(classes=test_classes, unseen_classes=unseen_classes)
+synonyms_dataset = dict(type='mmzeg.WorldSynonymsDataset', metainfo=test_metainfo)
+val_dataloader = dict(dataset=synonyms_dataset)
+test_dataloader = dict(dataset=synonyms_dataset)
 model = dict(
     decode_head=dict(
         classifier=dict(
-            vocabulary=dict(classes=every_name, unseen=unseen_classes),
+            vocabulary=dict(classes=test_classes, unseen=unseen_classes),
             train_vocabulary=dict(classes=_base_.seen_classes),
         )
     )

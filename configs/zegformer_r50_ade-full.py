@@ -1,5 +1,5 @@
-# ZegFormer R50 on ADE20K-Full, 572 seen / 275 unseen: 60k iterations of 32 images. Not measured here.
-# As released, not calibrated.
+# ZegFormer R50 on ADE20K-Full, 572 seen / 275 unseen: 60k iterations with 32 images each. Not measured here.
+# As released, without calibration.
 _base_ = [
     '_base_/models/zegformer_r50.py',
     '_base_/datasets/ade20k_full_572_275.py',
@@ -17,6 +17,6 @@ model = dict(
         ignore_index=_base_.ignore_index,
     ),
     fusion=dict(gamma=0.0),
-    test_cfg=dict(labels_only=True),
+    test_cfg=dict(return_logits=False),
 )
 optim_wrapper = dict(type='OptimWrapper')

@@ -1,5 +1,5 @@
-# ZegFormer R50 on Pascal VOC 2012, 15 seen / 5 unseen: 10k iterations of 32 images. Not measured here.
-# As the released config of R50, tested by CLIP's opinion alone and not calibrated.
+# ZegFormer R50 on Pascal VOC 2012, 15 seen / 5 unseen: 10k iterations with 32 images each. Not measured here.
+# As in the released config of R50, the test uses only CLIP's scores (fusion mode img) and no calibration.
 _base_ = [
     '_base_/models/zegformer_r50.py',
     '_base_/datasets/voc12_15_5.py',

@@ -1,4 +1,4 @@
-# ZegFormer on Swin-B, otherwise the published recipe. Not measured here.
+# ZegFormer with Swin-B; the published settings otherwise. Not measured here.
 _base_ = 'zegformer_swin-t_coco.py'
 model = dict(
     backbone=dict(

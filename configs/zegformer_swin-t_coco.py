@@ -1,4 +1,4 @@
-# ZegFormer on Swin-T, otherwise the published recipe. Not measured here.
+# ZegFormer with Swin-T; the published settings otherwise. Not measured here.
 _base_ = 'zegformer_r50_coco.py'
 model = dict(
     backbone=dict(

@@ -132,7 +132,7 @@ def test_r101_size_and_one_training_step(monkeypatch):
 
 
 def test_camvid_words_are_the_seeded_rotation():
-    file = np.load(ROOT / 'configs/_base_/datasets/camvid_words.npz')
+    file = np.load(ROOT / 'configs/_base_/datasets/camvid_embeddings.npz')
     rotation, _ = np.linalg.qr(np.random.RandomState(0).standard_normal((64, 64)))
     np.testing.assert_allclose(np.stack([file[name] for name in file.files]), rotation[:11], atol=1e-6)
 

@@ -21,7 +21,7 @@ def cfg():
     init_default_scope('mmseg')
     cfg = Config.fromfile(ROOT / 'configs/per-pixel_r50_coco.py').model
     cfg.backbone.update(base_channels=8, stem_channels=8)
-    words = str(ROOT / 'configs/_base_/datasets/camvid_words.npz')
+    words = str(ROOT / 'configs/_base_/datasets/camvid_embeddings.npz')
     classifier = cfg.decode_head.classifier
     classifier.text_encoder = dict(type='mmzeg.EmbeddingFile', path=words)
     classifier.vocabulary = dict(classes=['sky', 'road', 'car', 'tree'], unseen=['car'])

@@ -1,5 +1,5 @@
-# ADE20K-Full, 572 seen and 275 unseen classes by frequency. tools/dataset_converters/ade20k_full.py makes the folders
-# from the 2021 release: 16-bit label maps that hold the position in this list, 65535 where there is no class.
+# ADE20K-Full, 572 seen and 275 unseen classes by frequency. tools/dataset_converters/ade20k_full.py converts the 2021
+# release: 16-bit label maps whose values are indices in this list, 65535 where there is no class.
 _base_ = ['crops_512.py', '../../../mmzeg/datasets/class_lists/ade20k_full_847.json']
 every_class = _base_.names
 seen_classes, unseen_classes = every_class[:572], every_class[572:]

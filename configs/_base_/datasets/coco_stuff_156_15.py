@@ -1,4 +1,4 @@
-# COCO-Stuff 164k, 156 seen and 15 unseen classes, laid out and converted as MMSegmentation's documentation says.
+# COCO-Stuff 164k, 156 seen and 15 unseen classes, in the layout of MMSegmentation's documentation, by its converter.
 _base_ = ['loaders.py', '../../../mmzeg/datasets/splits/coco_stuff_156_15.json']
 seen_classes, unseen_classes = _base_.seen, _base_.unseen
 

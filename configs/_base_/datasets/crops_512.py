@@ -1,4 +1,5 @@
-# How the released code loads VOC and ADE20K-Full: crops of 512 from short sides of 256 to 1,024; tested at 512.
+# Pipelines of VOC and ADE20K-Full, as in the released code: training crops of 512 x 512 from images whose short side is
+# resized to 256 to 1,024 pixels; test images with a short side of 512.
 _base_ = 'loaders.py'
 crop_size = (512, 512)
 train_pipeline = [

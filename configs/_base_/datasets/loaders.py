@@ -1,4 +1,4 @@
-# How the published benchmarks are read and evaluated: 4 images a process in training, every class once at test.
+# Data loaders and metric of the published benchmarks: 4 images per process in training, 1 image at a time in the test.
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,

@@ -1,5 +1,5 @@
-# Pascal VOC 2012 with SBD's masks, 15 seen and 5 unseen classes, background ignored. Laid out and converted as
-# MMSegmentation's documentation says (tools/dataset_converters/voc_aug.py makes SegmentationClassAug and aug.txt).
+# Pascal VOC 2012 with SBD's masks, 15 seen and 5 unseen classes, background ignored. The layout is that of
+# MMSegmentation's documentation; its tools/dataset_converters/voc_aug.py writes SegmentationClassAug and aug.txt.
 _base_ = ['crops_512.py', '../../../mmzeg/datasets/splits/voc12_15_5.json']
 seen_classes, unseen_classes = _base_.seen, _base_.unseen
 every_class = [*seen_classes, *unseen_classes]

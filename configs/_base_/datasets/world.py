@@ -1,4 +1,5 @@
-# The procedural world: 34 seen classes and 8 unseen, drawn as it is read. The unseen are rarer in training, as in COCO.
+# The procedural world: 34 seen and 8 unseen classes, drawn while it is loaded. Unseen classes are rarer in training
+# scenes, as in COCO.
 seen_classes = [
     'airplane',
     'rook',
@@ -45,7 +46,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [dict(type='mmzeg.DrawScene'), dict(type='PackSegInputs')]
-# Labels are drawn with the scene, and resized and flipped with it: the first, the scene as it is, has those that count.
+# Label maps are drawn with the scene and transformed with it. The metric uses the first, untransformed one.
 tta_pipeline = [
     dict(type='mmzeg.DrawScene'),
     dict(
@@ -57,7 +58,7 @@ tta_pipeline = [
         ],
     ),
 ]
-every_class = dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes)
+test_metainfo = dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes)
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -78,13 +79,15 @@ val_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, split='val', length=100, size=size, metainfo=every_class, pipeline=test_pipeline),
+    dataset=dict(type=dataset_type, split='val', length=100, size=size, metainfo=test_metainfo, pipeline=test_pipeline),
 )
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, split='test', length=300, size=size, metainfo=every_class, pipeline=test_pipeline),
+    dataset=dict(
+        type=dataset_type, split='test', length=300, size=size, metainfo=test_metainfo, pipeline=test_pipeline
+    ),
 )
 val_evaluator = dict(type='mmzeg.ZeroShotMIoU')
 test_evaluator = val_evaluator

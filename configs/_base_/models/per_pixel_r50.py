@@ -1,4 +1,4 @@
-# The paper's comparison at pixel level, SPNet with an FPN: ZegFormer's backbone and pixel decoder, every pixel named.
+# The paper's pixel-level baseline, SPNet-FPN: ZegFormer's backbone and pixel decoder, every pixel classified.
 _base_ = 'zegformer_r50.py'
 model = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-# ZegFormer as published, ResNet-50. Another backbone is another backbone=dict(...): its channels are read from it.
+# ZegFormer as published, ResNet-50. For another backbone replace backbone=dict(...); the head reads its channels.
 clip = dict(type='mmzeg.CLIP', model='ViT-B-16-quickgelu', pretrained='openai')
 attention = dict(
     embed_dims=256,
@@ -68,7 +68,7 @@ model = dict(
         loss_mask=dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=20.0),
         loss_dice=dict(type='mmdet.DiceLoss', use_sigmoid=True, activate=True, naive_dice=True, eps=1.0),
     ),
-    scorer=dict(type='mmzeg.CLIPCropScorer', clip=clip, prompts='imagenet_select_clip', style='cropmask'),
+    scorer=dict(type='mmzeg.CLIPCropScorer', clip=clip, prompts='imagenet_select_clip', crop_mode='cropmask'),
     fusion=dict(mode='full', lam=2 / 3, gamma=0.1),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

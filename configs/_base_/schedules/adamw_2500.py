@@ -1,4 +1,4 @@
-# A short training from scratch: every weight at one rate, a warm-up, and clipping that lets large first steps through.
+# A short training from scratch: one learning rate for all weights, a warm-up, and gradient clipping at norm 1.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-2),

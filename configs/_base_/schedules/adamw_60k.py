@@ -1,4 +1,4 @@
-# The published schedule: 60k iterations of 32 images, in mixed precision.
+# The published schedule: 60k iterations with 32 images each, in mixed precision.
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     constructor='mmzeg.NoDecayConstructor',

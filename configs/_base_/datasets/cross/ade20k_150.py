@@ -1,4 +1,4 @@
-# ADE20K-150 (ADEChallengeData2016), every class as if unseen, under the names that MaskFormer and OVSeg give them.
+# ADE20K-150 (ADEChallengeData2016), every class treated as unseen; class names of MaskFormer and OVSeg.
 _base_ = '../../../../mmzeg/datasets/class_lists/ade20k_150.json'
 cross_dataset = dict(
     type='mmzeg.FolderDataset',
@@ -8,4 +8,4 @@ cross_dataset = dict(
     void=[0],
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
-cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
+cross_classifier = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')

@@ -1,4 +1,4 @@
-# ADE20K-Full, every class as if unseen; tools/dataset_converters/ade20k_full.py makes the folders.
+# ADE20K-Full, every class treated as unseen; converted by tools/dataset_converters/ade20k_full.py.
 _base_ = '../../../../mmzeg/datasets/class_lists/ade20k_full_847.json'
 cross_dataset = dict(
     type='mmzeg.FolderDataset',
@@ -8,4 +8,4 @@ cross_dataset = dict(
     ignore_index=65535,
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
-cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
+cross_classifier = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')

@@ -1,4 +1,4 @@
-# Cityscapes, every class as if unseen; labels as mmseg's converter writes them.
+# Cityscapes, every class treated as unseen; label maps by mmseg's converter.
 _base_ = '../../../../mmzeg/datasets/class_lists/cityscapes_19.json'
 cross_dataset = dict(
     type='mmzeg.FolderDataset',
@@ -9,4 +9,4 @@ cross_dataset = dict(
     labels=_base_.names,
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
-cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
+cross_classifier = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')

@@ -1,4 +1,4 @@
-# Pascal Context 459, every class as if unseen; tools/dataset_converters/pascal_context_459.py makes the label maps.
+# Pascal Context 459, every class treated as unseen; label maps by tools/dataset_converters/pascal_context_459.py.
 _base_ = '../../../../mmzeg/datasets/class_lists/pascal_context_459.json'
 cross_dataset = dict(
     type='mmzeg.FolderDataset',
@@ -9,4 +9,4 @@ cross_dataset = dict(
     ignore_index=65535,
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
-cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
+cross_classifier = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')

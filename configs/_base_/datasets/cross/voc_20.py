@@ -1,4 +1,4 @@
-# Pascal VOC 2012, every class as if unseen, background ignored.
+# Pascal VOC 2012, every class treated as unseen, background ignored.
 _base_ = '../../../../mmzeg/datasets/class_lists/voc_20.json'
 cross_dataset = dict(
     type='mmzeg.FolderDataset',
@@ -9,4 +9,4 @@ cross_dataset = dict(
     void=[0],
     metainfo=dict(classes=_base_.names, unseen_classes=_base_.names),
 )
-cross_names = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
+cross_classifier = dict(vocabulary=dict(classes=_base_.names, unseen=_base_.names), test_prompts='imagenet_select')
