@@ -1,6 +1,6 @@
-# make test [STACK=official|onedl] [PYTHON=python3.11]: the environment, once, then the tests.
-# make quickstart: the environment, once, then ZegFormer trained, tested and drawn on the procedural world.
-# make docs: docs/en as a site in docs/site.
+# make test [STACK=official|onedl] [PYTHON=python3.11]: create the environment if needed, then run the tests.
+# make quickstart: create the environment if needed, then train and test ZegFormer on the procedural dataset, and draw the results.
+# make docs: build docs/en as a site in docs/site.
 STACK ?= official
 PYTHON ?= python3
 VENV := .venv/$(STACK)

@@ -3,7 +3,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 version = Path('mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
-PAGE = ['gradio>=6.31,<7']
+DEMO_PAGE = ['gradio>=6.31,<7']
 ONNX = ['onnx', 'onnxruntime']
 
 setup(
@@ -14,12 +14,12 @@ setup(
     packages=find_packages(include=['mmzeg', 'mmzeg.*']),
     package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json', 'datasets/class_lists/*.json']},
     python_requires='>=3.10,<3.13',
-    # Nothing here depends on torch, NumPy or OpenMMLab: installing mmzeg must never replace a person's own.
+    # No torch, NumPy or OpenMMLab package: installing mmzeg must not change those that are installed.
     install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],
     extras_require={
-        'page': PAGE,
+        'page': DEMO_PAGE,
         'onnx': ONNX,
-        'test': ['pytest', 'pytest-xdist', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *PAGE, *ONNX]
+        'test': ['pytest', 'pytest-xdist', 'ruff', 'mkdocs-material', 'mkdocstrings[python]', *DEMO_PAGE, *ONNX]
         + ['playwright', 'pillow-heif', 'seaborn', 'tensorboard', 'wandb'],
     },
 )

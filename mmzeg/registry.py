@@ -1,7 +1,7 @@
 """The registries of scope ``mmzeg``: children of MMEngine's root, so ``type='mmzeg.X'`` works in any config.
 
-MMEngine imports this module by itself the first time a config names the scope, and the modules in ``locations``
-the first time a class of the kind is asked for.
+MMEngine imports this module the first time that a config names the scope, and the modules in ``locations`` the first
+time that a class of their kind is looked up.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS

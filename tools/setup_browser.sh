@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The browser that tests of the page run in: Debian's or Ubuntu's chromium. Never fails a set-up, but says what is missing.
+# Installs the browser for the tests of the demo page: Debian's or Ubuntu's chromium. Never fails; prints what is missing.
 set -u
 
 missing() {
-  echo "setup_browser.sh: no chromium ($1): tests/test_apis/test_page.py cannot run; all else can" >&2
+  echo "setup_browser.sh: no chromium ($1): tests/test_apis/test_demo_page.py cannot run; all other tests can" >&2
   exit 0
 }
 
@@ -18,7 +18,7 @@ elif sudo -n true 2>/dev/null; then
 else
   missing "needs root: sudo apt-get install chromium"
 fi
-echo 'chromium, for tests of the page'
+echo 'chromium, for the tests of the demo page'
 export DEBIAN_FRONTEND=noninteractive
 $root apt-get -qq update >/dev/null 2>&1
 log=$($root apt-get -qq install -y --no-install-recommends chromium 2>&1 >/dev/null) || missing "$(tail -n 1 <<<"$log")"

@@ -1,7 +1,6 @@
 """Test a checkpoint with mmengine's runner; the flags are mmseg's."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from mmengine.config import ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmzeg.evaluation.report import make_report
-from mmzeg.utils.atomic import atomic_write
+from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.vocabulary import Vocabulary
@@ -22,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG)')
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--show-dir', help='folder for images of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -42,11 +41,12 @@ def main() -> None:
             f'{args.config}: --out writes label maps of 8 bits, and there are more than 256 classes: '
             'use tools/demo.py --save-masks'
         )
+    # Apply the options.
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
-        # Every image: mmseg would draw each 50th.
+        # Draw every image; mmseg's default is each 50th.
         cfg.default_hooks.visualization.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
         if args.show_dir:
             cfg.visualizer.save_dir = args.show_dir
@@ -54,23 +54,24 @@ def main() -> None:
         if 'tta_pipeline' not in cfg:
             raise ValueError(f'{args.config}: --tta needs a tta_pipeline in the config')
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-        # It averages maps of scores.
-        cfg.model.test_cfg.labels_only = False
+        # Test-time augmentation averages semantic maps.
+        cfg.model.test_cfg.return_logits = True
         cfg.tta_model.module = cfg.model
         cfg.model = ConfigDict(cfg.tta_model)
-    # Where predictions are written decides no figure.
-    asked = cfg.copy()
+    # The report leaves out where predictions are written: it decides no result.
+    reported_cfg = cfg.copy()
     if args.out:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
+    # Check, test, and write the report.
     check_config(cfg, ('test_dataloader',))
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     if runner.rank == 0:
-        report = make_report(asked, runner.model, metrics, runner.test_evaluator.metrics)
+        report = make_report(reported_cfg, runner.model, metrics, runner.test_evaluator.metrics)
         path = Path(runner.work_dir, 'report.json')
-        atomic_write(path, lambda partial: partial.write_text(json.dumps(report, indent=1)))
-        runner.logger.info(f'{path}: these figures, and all that decides them')
+        write_json(path, report)
+        runner.logger.info(f'{path}: the results and everything that decides them')
 
 
 if __name__ == '__main__':

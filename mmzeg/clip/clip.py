@@ -1,9 +1,7 @@
-"""Frozen CLIP, loaded when first asked and shared by all who name the same weights."""
+"""A frozen CLIP: loaded on first use, shared by all components that name the same weights."""
 
-import logging
 import threading
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -11,36 +9,41 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmzeg.class_names import split_synonyms
-from mmzeg.clip.loading import sidecar_config, file_config, load_clip, model_config, statistics, weight_path
-from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.fast_encoders import encode_image, encode_text
+from mmzeg.clip.loading import file_config, load_clip, model_config, sidecar_config, statistics, weight_path
+from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
+from mmzeg.clip.tokenizer import get_tokenizer, warn_unreadable_names
 from mmzeg.registry import MODELS
 from mmzeg.utils.weight_files import read_state
 
 PRECISIONS = {'auto': None, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-TEXTS_AT_ONCE = 256
+TEXT_BATCH_SIZE = 256
+MAX_KEPT_EMBEDDINGS = 8
 _LOADED: dict[tuple, nn.Module] = {}
 _LOCK = threading.RLock()
-_doubted: set[str] = set()
 
 
 @MODELS.register_module()
 class CLIP:
-    """A CLIP of open_clip. Not a module: never in a checkpoint, never trained or moved by the runner.
+    """Encode images and class names with an open_clip model.
 
-    Making one reads no weight and needs no network.
+    It is not a module: it is in no checkpoint, and the runner neither trains nor moves it. The constructor reads no
+    weights and needs no network.
 
     Args:
-        pretrained (str): Hub tag or local file.
-        model (str, optional): open_clip's architecture. None: of the hub's open_clip_config.json beside the local file,
-            else read from its shapes, in OpenAI's names.
-        precision (str): ``auto`` (half on CUDA, single on the CPU, as the released code), ``fp32``, ``fp16``, ``bf16``.
-        cache_dir (str, optional): Where text embeddings are kept. Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg.
+        pretrained (str): Tag of the model hub, or local file.
+        model (str, optional): Name of open_clip's architecture. None: the open_clip_config.json next to the local file
+            says it, else the shapes of weights in OpenAI's names.
+        precision (str): ``auto`` (half on CUDA, single on a CPU, as the released code), ``fp32``, ``fp16`` or ``bf16``.
+        cache_dir (str, optional): Folder of cached text embeddings. Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg.
+
+    Raises:
+        FileNotFoundError: ``pretrained`` is neither a file nor a tag of the architecture.
+        ValueError: Unknown precision or architecture.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class CLIP:
         if model is not None and model not in open_clip.list_models():
             raise ValueError(f'CLIP model {model!r} is no open_clip architecture; see open_clip.list_models()')
         path = Path(pretrained)
+        # Identify the weights: versions of the files, or the tag.
         if path.is_file():
             self._weights: tuple = file_version(path)
             if model is None and sidecar_config(path).is_file():
@@ -60,13 +64,15 @@ class CLIP:
         else:
             statistics(model, pretrained)
             self._weights = (pretrained,)
-        self.pretrained, self.model, self.precision = str(pretrained), model, precision
+        self.pretrained = str(pretrained)
+        self.model = model
+        self.precision = precision
         self._cache = TextCache(cache_dir)
         self._embeddings: dict[tuple, Tensor] = {}
 
     @property
     def config(self) -> dict:
-        """open_clip's model configuration, found without making the model."""
+        """open_clip's model configuration, without building the model."""
         if self.model is None:
             return _file_config(self._weights)
         return model_config(self.model, self.pretrained)
@@ -94,134 +100,129 @@ class CLIP:
 
     @property
     def context_length(self) -> int:
-        """Tokens a text may have."""
+        """Maximum number of tokens in a text."""
         return open_clip.CLIPTextCfg(**self.config['text_cfg']).context_length
 
     @property
     def is_loaded(self) -> bool:
         """Whether these weights are in memory."""
-        return bool(self._loaded())
+        return bool(self._loaded_networks())
 
     @property
     def network(self) -> nn.Module:
-        """The open_clip model as it was first loaded, or loaded now onto the CPU; shared in this process."""
-        loaded = self._loaded()
-        return loaded[0] if loaded else self._on(torch.device('cpu'), PRECISIONS[self.precision] or torch.float32)
+        """The first loaded copy of the open_clip model, else a copy loaded now onto the CPU; shared in the process."""
+        networks = self._loaded_networks()
+        if networks:
+            return networks[0]
+        return self._load(torch.device('cpu'), PRECISIONS[self.precision] or torch.float32)
 
     @property
     def logit_scale(self) -> float:
-        """Factor of the cosine, exponentiated."""
+        """Factor of the cosine similarity (the exponential of the stored parameter)."""
         return self.network.logit_scale.exp().item()
 
     @property
     def logit_bias(self) -> float | None:
-        """What SigLIP adds to the scaled cosine; None for others."""
+        """SigLIP's addend to the scaled cosine similarity; None for other models."""
         bias = getattr(self.network, 'logit_bias', None)
         return None if bias is None else bias.item()
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """(N, d) float32 embeddings, not normalised, of (N, 3, h, w) images that have CLIP's mean and deviation."""
+        """Encode images, normalised with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
         with self.on(images.device) as network:
             return encode_image(network, images.to(self.dtype_on(images.device))).float()
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:
-        """The open_clip model on a device, in this CLIP's precision; inside, neither gradients nor autocast."""
-        with _exact(device):
-            yield self._on(device, self.dtype_on(device))
+        """Yield the open_clip model on a device, in this CLIP's precision, with gradients and autocast disabled."""
+        with _no_grad_no_autocast(device):
+            yield self._load(device, self.dtype_on(device))
 
     def encode_text(self, texts: Sequence[str], device: str | torch.device = 'cpu') -> Tensor:
-        """(N, d) float32 embeddings, not normalised, of N texts."""
+        """Encode N texts: (N, d) float32 embeddings, not unit length."""
         device = torch.device(device)
-        tokens = _tokenizer(self.model, self.context_length)(list(texts))
+        tokens = get_tokenizer(self.model, self.context_length)(list(texts))
         with self.on(device) as network:
-            parts = [encode_text(network, part.to(device)) for part in tokens.split(TEXTS_AT_ONCE)]
-            return torch.cat(parts).float()
+            batches = [encode_text(network, batch.to(device)) for batch in tokens.split(TEXT_BATCH_SIZE)]
+            return torch.cat(batches).float()
 
     def text_embeddings(
         self, names: Sequence[str], prompts: str | Sequence[str], device: str | torch.device = 'cpu'
     ) -> Tensor:
-        """(C, d) unit embeddings, float32 on the CPU (reference, step 6), kept on disk.
+        """Return the text embeddings of class names, from the cache where possible (docs/en/method.md#text-classifier).
 
-        Every synonym of a name through every template, each normalised, averaged, normalised again. Of names that
-        OpenAI's tokenizer cuts off, or that are not in Latin letters, a warning is logged, once for each.
+        Each synonym of a name is filled into each template; the unit embeddings are averaged and normalised again.
+        Names that OpenAI's tokenizer truncates, or that are not in Latin letters, are logged as a warning, once each.
 
         Args:
             names (list[str]): C class names.
             prompts (str | list[str]): Prompt set, or templates.
-            device (str | torch.device): Where to compute what is not kept yet.
-        """
-        templates, device = get_templates(prompts), torch.device(device)
-        dtype = self.dtype_on(device)
-        asked = (tuple(names), tuple(templates), dtype)
-        if asked not in self._embeddings:
-            self._doubt(names, templates)
-            # By the type computed in, not the one asked for: `auto` differs between machines that share a cache.
-            key = dict(clip=self.fingerprint(), dtype=str(dtype), templates=templates, names=list(names))
-            shape = (len(names), self.embed_dim)
-            with _exact(device):
-                found = self._cache.fetch(key, shape, lambda: self._embed(names, templates, device))
-            if len(self._embeddings) >= 8:
-                self._embeddings.pop(next(iter(self._embeddings)))
-            self._embeddings[asked] = found
-        return self._embeddings[asked]
+            device (str | torch.device): Where to compute embeddings that are not cached.
 
-    def _doubt(self, names: Sequence[str], templates: list[str]) -> None:
-        """Warn, in every process once, of names that this CLIP cannot read, or not to their end."""
-        if self.config['text_cfg'].get('hf_tokenizer_name'):
-            return  # of another tokenizer: it may be multilingual, and kept embeddings must not need it
-        limit, longest = self.context_length - 2, max(templates, key=len)
-        for name in names:
-            if name in _doubted:
-                continue
-            for word in split_synonyms(name):
-                text = longest.replace('{}', word)
-                # A token is at least a byte: most names need not be tokenized.
-                if len(text.encode(errors='replace')) > limit:
-                    count = len(_tokenizer(self.model, self.context_length).encode(text))
-                    if count > limit:
-                        _doubt(name, f'{count} tokens with its prompt, and CLIP reads the first {limit}: shorten it')
-            if any(not _is_latin(letter) for letter in name):
-                _doubt(name, 'not all Latin letters, and this CLIP knows English: expect wrong masks, or translate it')
+        Returns:
+            Tensor: (C, d) float32 unit vectors, on the CPU.
+        """
+        templates = get_templates(prompts)
+        device = torch.device(device)
+        dtype = self.dtype_on(device)
+        memory_key = (tuple(names), tuple(templates), dtype)
+        if memory_key in self._embeddings:
+            return self._embeddings[memory_key]
+        # Kept embeddings must not need another tokenizer than OpenAI's, which may be multilingual.
+        if not self.config['text_cfg'].get('hf_tokenizer_name'):
+            warn_unreadable_names(names, templates, self.model, self.context_length)
+        # The key has the computed type, not `auto`, which differs between machines that share a cache.
+        disk_key = dict(clip=self.fingerprint(), dtype=str(dtype), templates=templates, names=list(names))
+        shape = (len(names), self.embed_dim)
+        with _no_grad_no_autocast(device):
+            embeddings = self._cache.fetch(disk_key, shape, lambda: self._embed(names, templates, device))
+        # Drop the oldest entry of a full cache.
+        if len(self._embeddings) >= MAX_KEPT_EMBEDDINGS:
+            self._embeddings.pop(next(iter(self._embeddings)))
+        self._embeddings[memory_key] = embeddings
+        return embeddings
 
     def _embed(self, names: Sequence[str], templates: list[str], device: torch.device) -> Tensor:
-        texts = [[t.replace('{}', word) for word in split_synonyms(name) for t in templates] for name in names]
-        found = F.normalize(self.encode_text([text for group in texts for text in group], device), dim=-1)
-        means = torch.stack([part.mean(0) for part in found.split([len(group) for group in texts])])
+        # Fill each synonym of each name into each template.
+        texts = [[t.replace('{}', synonym) for synonym in split_synonyms(name) for t in templates] for name in names]
+        # Encode all texts together, then average over the texts of each name.
+        embeddings = F.normalize(self.encode_text([text for group in texts for text in group], device), dim=-1)
+        means = torch.stack([group.mean(0) for group in embeddings.split([len(group) for group in texts])])
         if not torch.isfinite(means).all():
             raise ValueError(
-                f"{self.pretrained}: CLIP's text embeddings are not finite: its weights are damaged, or half precision "
-                "is too narrow for them (precision='fp32')"
+                f"{self.pretrained}: CLIP's text embeddings are not finite: the weights are corrupted (download them "
+                "again), or half precision is too narrow for them (set precision='fp32')"
             )
         return F.normalize(means, dim=-1).cpu()
 
     def fetch(self) -> None:
-        """Have the weights on this machine without loading them; ConnectionError where a hub is out of reach."""
+        """Download the weights if needed, without loading them; raise ConnectionError if the hub is out of reach."""
         weight_path(self.model, self.pretrained)
 
     def fingerprint(self) -> str:
-        """What the weights are: the content hash of a file, or architecture and tag of a hub's."""
+        """Return what identifies the weights: content hashes of local files, or architecture and tag of a hub."""
         path = Path(self.pretrained)
         if not path.is_file():
             return f'{self.model}:{self.pretrained}'
-        beside = sidecar_config(path)
-        files = [path, beside] if self.model is None and beside.is_file() else [path]
+        files = [path]
+        if self.model is None and sidecar_config(path).is_file():
+            files.append(sidecar_config(path))
         return ':'.join([str(self.model), *map(content_hash, files)])
 
-    def _loaded(self) -> list[nn.Module]:
-        with _LOCK:
-            return [network for key, network in _LOADED.items() if key[:2] == (self.model, self._weights)]
-
     def dtype_on(self, device: torch.device) -> torch.dtype:
-        """What pictures and matrix products are in on a device; ValueError where it has no such type."""
+        """Return the type of images and matrix products on a device; raise ValueError if the device lacks it."""
         dtype = PRECISIONS[self.precision]
         if dtype == torch.float16 and device.type == 'cpu':
             raise ValueError("CLIP precision 'fp16' needs a GPU: use 'auto', 'fp32' or 'bf16' on the CPU")
         return dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
 
-    def _on(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        # One copy a type: weights once rounded to half cannot serve someone who asks for float32. And one a device:
-        # another thread may be asking there. "cuda" is one of "cuda:0", "cuda:1", ...
+    def _loaded_networks(self) -> list[nn.Module]:
+        with _LOCK:
+            return [network for key, network in _LOADED.items() if key[:2] == (self.model, self._weights)]
+
+    def _load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        # One copy for each type: weights rounded to half precision cannot serve a user of float32. One copy for each
+        # device: another thread may be using it there. An empty tensor turns "cuda" into "cuda:0", "cuda:1", ...
         key = (self.model, self._weights, dtype, torch.empty(0, device=device).device)
         with _LOCK:
             if key not in _LOADED:
@@ -230,38 +231,10 @@ class CLIP:
 
 
 @contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """Neither gradients nor autocast; nor inference tensors, which a later training step could not use."""
+def _no_grad_no_autocast(device: torch.device) -> Iterator[None]:
+    """Disable gradients, autocast and inference mode, whose tensors a later training step could not use."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
-
-
-def _is_latin(letter: str) -> bool:
-    """Whether it is no letter of another script, and no picture such as an emoji."""
-    if letter.isascii():
-        return True
-    foreign = letter.isalpha() and 'LATIN' not in unicodedata.name(letter, '')
-    return not foreign and unicodedata.category(letter) != 'So'
-
-
-def _doubt(name: str, reason: str) -> None:
-    _doubted.add(name)
-    shown = name if len(name) <= 40 else f'{name[:37]}...'
-    print_log(f'class {shown!r}: {reason}', 'current', logging.WARNING)
-
-
-@lru_cache
-def _tokenizer(model: str | None, context_length: int) -> Callable[[list[str]], Tensor]:
-    if model is None:
-        return open_clip.SimpleTokenizer(context_length=context_length)
-    try:
-        return open_clip.get_tokenizer(model, context_length=context_length)
-    except (ImportError, OSError) as error:
-        reason = str(error).strip().split('\n')[0]
-        raise ValueError(
-            f"{model}'s tokenizer needs the package transformers and its hub files ({reason}): "
-            'pip install transformers sentencepiece, and fetch them once where the hub is in reach'
-        ) from error
 
 
 @lru_cache

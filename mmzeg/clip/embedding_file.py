@@ -15,14 +15,15 @@ from mmzeg.registry import MODELS
 
 @MODELS.register_module()
 class EmbeddingFile:
-    """Name to vector, from ``.npz`` or ``.safetensors``; stands where ``mmzeg.CLIP`` stands in a classifier.
+    """Look up class names in a file of word vectors; replaces ``mmzeg.CLIP`` in a text classifier.
 
     Args:
-        path (str): The file. A class is looked up by its whole name, else by each synonym.
+        path (str): A ``.npz`` or ``.safetensors`` file of name -> vector. A class is looked up by its complete name,
+            else by each synonym.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not such a file, vectors of different widths, or (when asked for) a class without a vector.
+        ValueError: Not such a file, vectors of different widths, or (at a look-up) a class without a vector.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,10 +37,12 @@ class EmbeddingFile:
                 with np.load(self.path, allow_pickle=False) as file:
                     self.vectors = {name: torch.from_numpy(file[name]).float() for name in file.files}
         except Exception as error:
-            raise ValueError(f'{path}: cut off, or no .npz or .safetensors of name -> vector; make it again') from error
+            raise ValueError(
+                f'{path}: truncated, or no .npz or .safetensors of name -> vector; make it again'
+            ) from error
         shapes = {tuple(vector.shape) for vector in self.vectors.values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(f'{path}: every name needs one vector of the same width, found shapes {sorted(shapes)}')
+            raise ValueError(f'{path}: every name needs one vector of the same width, got shapes {sorted(shapes)}')
 
     @property
     def embed_dim(self) -> int:
@@ -49,13 +52,16 @@ class EmbeddingFile:
     def text_embeddings(
         self, names: Sequence[str], prompts: str | Sequence[str], device: str | torch.device = 'cpu'
     ) -> Tensor:
-        """(C, d) unit vectors, float32; synonyms are normalised and averaged. Word vectors know no prompts, and
-        need no device."""
+        """Return (C, d) float32 unit vectors of C class names; synonyms are normalised and averaged.
+
+        ``prompts`` and ``device`` have no effect: word vectors have no prompts.
+        """
         return torch.stack([self._embed(name) for name in names])
 
     def _embed(self, name: str) -> Tensor:
-        words = [name] if name in self.vectors else split_synonyms(name)
-        missing = [word for word in words if word not in self.vectors]
+        synonyms = [name] if name in self.vectors else split_synonyms(name)
+        missing = [synonym for synonym in synonyms if synonym not in self.vectors]
         if missing:
             raise ValueError(f'{self.path}: no vector for class {name!r} ({missing[0]!r}): add it to the file')
-        return F.normalize(F.normalize(torch.stack([self.vectors[word] for word in words]), dim=-1).mean(0), dim=0)
+        unit_vectors = F.normalize(torch.stack([self.vectors[synonym] for synonym in synonyms]), dim=-1)
+        return F.normalize(unit_vectors.mean(0), dim=0)

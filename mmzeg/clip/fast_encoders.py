@@ -1,4 +1,4 @@
-"""open_clip's encoders without what is computed there and read by nobody; the embeddings are the same."""
+"""open_clip's encoders without the values that no output depends on; the embeddings are the same."""
 
 import torch.nn.functional as F
 from open_clip import CLIP
@@ -6,39 +6,43 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTrans
 from torch import Tensor, nn
 
 
-def encode_image(network: nn.Module, pictures: Tensor) -> Tensor:
-    """(N, d) embeddings, not normalised, of (N, 3, h, w) pictures.
+def encode_image(network: nn.Module, images: Tensor) -> Tensor:
+    """Encode (N, 3, h, w) images into (N, d) embeddings, not unit length.
 
-    Where they are a vision transformer's class token alone, its last layer works on that token alone.
+    If the embedding is the class token of a vision transformer, the last layer computes this token only.
     """
     visual = network.visual
     if not reads_class_token(visual):
-        return network.encode_image(pictures, normalize=False)
-    x = visual._embeds(pictures)
-    *blocks, last = visual.transformer.resblocks
+        return network.encode_image(images, normalize=False)
+    x = visual._embeds(images)
+    *blocks, last_block = visual.transformer.resblocks
     for block in blocks:
-        x = _run(block, x, x.shape[1])
-    return visual.ln_post(_run(last, x, 1)[:, 0]) @ visual.proj
+        x = _run_block(block, x, num_tokens=x.shape[1])
+    class_token = _run_block(last_block, x, num_tokens=1)[:, 0]
+    return visual.ln_post(class_token) @ visual.proj
 
 
 def encode_text(network: nn.Module, tokens: Tensor) -> Tensor:
-    """(N, d) embeddings, not normalised, of (N, L) tokens.
+    """Encode (N, L) tokens into (N, d) embeddings, not unit length.
 
-    Where a token sees those before it and the one that ends a text is read, what comes after the longest text is cut.
+    If the embedding is that of the end token, under causal attention, the padding after the longest text is dropped.
     """
     if not reads_end_of_text(network):
         return network.encode_text(tokens, normalize=False)
+    # Drop the padding after the longest text; the end token is the highest.
     length = int(tokens.argmax(-1).max()) + 1
-    tokens, dtype = tokens[:, :length], network.transformer.get_cast_dtype()
+    tokens = tokens[:, :length]
+    # Embed the tokens, run the transformer, and project the end token.
+    dtype = network.transformer.get_cast_dtype()
     x = network.token_embedding(tokens).to(dtype) + network.positional_embedding[:length].to(dtype)
     x = network.ln_final(network.transformer(x, attn_mask=network.attn_mask[:length, :length]))
-    projection = network.text_projection
     x = text_global_pool(x, tokens, 'argmax')
+    projection = network.text_projection
     return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 def reads_class_token(visual: nn.Module) -> bool:
-    """Whether an image encoder's embedding is its class token alone, by plain blocks of open_clip."""
+    """Return whether an image encoder's embedding is its class token, computed by plain blocks of open_clip."""
     return (
         isinstance(visual, VisionTransformer)
         and visual.attn_pool is None
@@ -49,7 +53,7 @@ def reads_class_token(visual: nn.Module) -> bool:
 
 
 def reads_end_of_text(network: nn.Module) -> bool:
-    """Whether a text's embedding is what its end, the highest token, makes of what comes before."""
+    """Return whether a text's embedding is that of its end token, under causal attention."""
     return (
         type(network) is CLIP
         and network.text_pool_type == 'argmax'
@@ -58,19 +62,24 @@ def reads_end_of_text(network: nn.Module) -> bool:
     )
 
 
-def _run(block: ResidualAttentionBlock, x: Tensor, count: int) -> Tensor:
-    """(N, count, c) of the first tokens, which attend to all of (N, L, c), after a block."""
-    attention, y = block.attn, block.ln_1(x)
-    weight, bias, width = attention.in_proj_weight, attention.in_proj_bias, x.shape[-1]
-    query = F.linear(y[:, :count], weight[:width], bias[:width])
-    key, value = F.linear(y, weight[width:], bias[width:]).chunk(2, -1)
-    heads = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value))
-    found = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-    x = x[:, :count] + block.ls_1(attention.out_proj(found))
+def _run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Tensor:
+    """Run a block for the first tokens of (N, L, c), which attend to all L; returns (N, num_tokens, c)."""
+    attention = block.attn
+    normed = block.ln_1(x)
+    # Project queries of the first tokens, keys and values of all.
+    width = x.shape[-1]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    query = F.linear(normed[:, :num_tokens], weight[:width], bias[:width])
+    key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, -1)
+    # Attend in separate heads, then join them.
+    heads = (tensor.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value))
+    attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    x = x[:, :num_tokens] + block.ls_1(attention.out_proj(attended))
+    # Feed-forward network.
     hidden = block.mlp.c_fc(block.ln_2(x))
     return x + block.ls_2(block.mlp.c_proj(_activate(block.mlp.gelu, hidden)))
 
 
 def _activate(function: nn.Module, hidden: Tensor) -> Tensor:
-    """The activation; open_clip's own of OpenAI's models writes three tensors of this size, the largest of a layer."""
+    """Apply the activation; open_clip's QuickGELU would allocate three tensors of this size, a layer's largest."""
     return (1.702 * hidden).sigmoid_().mul_(hidden) if isinstance(function, QuickGELU) else function(hidden)

@@ -1,4 +1,4 @@
-"""Prompt sets: the sentences a class name is put into before CLIP reads it."""
+"""Prompt sets: sentences that a class name is filled into before CLIP encodes it (docs/en/method.md#prompt-sets)."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,14 @@ def _known_sets() -> dict[str, list[str]]:
 
 
 def get_templates(prompts: str | Sequence[str]) -> list[str]:
-    """Templates of a set's name (``single``, ``imagenet_select``, ``imagenet``, ``imagenet_select_clip``) or a list.
+    """Return the prompt templates of a set, or of a list after checking it.
+
+    Args:
+        prompts (str | list[str]): ``single``, ``imagenet_select``, ``imagenet`` or ``imagenet_select_clip``; or
+            templates.
 
     Raises:
-        ValueError: An unknown set, an empty list, or a template without the place ``{}`` for the name.
+        ValueError: An unknown set, an empty list, or a template without exactly one ``{}`` for the name.
     """
     if isinstance(prompts, str):
         if prompts not in _known_sets():

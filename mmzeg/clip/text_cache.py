@@ -1,4 +1,4 @@
-"""Text embeddings on disk: one file a key, whole or not at all."""
+"""A cache of text embeddings on disk: one file for each key, complete or absent."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ _digests: dict[tuple, str] = {}
 
 
 def file_version(path: Path) -> tuple[str, int, int, int]:
-    """What changes when a file is written anew: path, inode, size in bytes, time in ns."""
+    """Return what changes when a file is rewritten: path, inode, size in bytes, time of change in ns."""
     status = path.stat()
     return str(path), status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file's content, computed once for each version of the file."""
+    """Return the SHA-256 of a file's content, computed once for each version of the file."""
     version = file_version(path)
     if version not in _digests:
         digest = hashlib.sha256()
@@ -38,11 +38,11 @@ def content_hash(path: Path) -> str:
 
 
 class TextCache:
-    """A folder of text embeddings, which several processes may fill at once.
+    """Store text embeddings in a folder, which several processes may fill at once.
 
     Args:
-        folder (str, optional): Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg. Made when first written to; where it
-            cannot be, a warning is logged once and nothing is kept.
+        folder (str, optional): Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg. Created at the first write; if it cannot
+            be written, a warning is logged once and nothing is cached.
     """
 
     def __init__(self, folder: str | None = None) -> None:
@@ -50,14 +50,20 @@ class TextCache:
         self.folder = Path(os.path.expanduser(folder))
 
     def fetch(self, key: dict, shape: tuple[int, int], compute: Callable[[], Tensor]) -> Tensor:
-        """The float32 embeddings of ``shape`` kept under ``key``, else computed and kept."""
+        """Return the cached float32 embeddings of ``key``; compute and cache them if they are missing or corrupted.
+
+        Args:
+            key (dict): Everything that decides the embeddings, as JSON can hold it.
+            shape (tuple[int, int]): Their shape (C, d).
+            compute (Callable): Computes them.
+        """
         text = json.dumps(key, sort_keys=True)
         path = self.folder / f'{hashlib.sha256(text.encode()).hexdigest()}.safetensors'
-        found = self._read(path, shape)
-        if found is None:
-            found = compute()
-            self._write(path, found)
-        return found
+        embeddings = self._read(path, shape)
+        if embeddings is None:
+            embeddings = compute()
+            self._write(path, embeddings)
+        return embeddings
 
     @staticmethod
     def _read(path: Path, shape: tuple[int, int]) -> Tensor | None:
@@ -65,31 +71,33 @@ class TextCache:
             return None
         try:
             with safe_open(path, 'pt') as file:
-                found, metadata = file.get_tensor('embeddings').clone(), file.metadata() or {}
-            whole = found.shape == shape and metadata.get('sha256') == _checksum(found)
+                embeddings = file.get_tensor('embeddings').clone()
+                metadata = file.metadata() or {}
+            is_valid = embeddings.shape == shape and metadata.get('sha256') == _checksum(embeddings)
         except (SafetensorError, OSError):
-            whole = False
-        if not whole:
-            print_log(f'{path}: text embeddings are cut off or damaged and are made again', 'current', logging.WARNING)
+            is_valid = False
+        if not is_valid:
+            print_log(f'{path}: truncated or corrupted; text embeddings are computed again', 'current', logging.WARNING)
             return None
-        return found
+        return embeddings
 
     def _write(self, path: Path, embeddings: Tensor) -> None:
-        # A temporary file takes the name last, so readers see all of it and two writers cannot mix.
         metadata = {'sha256': _checksum(embeddings)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Atomically: a reader sees a complete file, and two writers cannot mix.
             atomic_write(path, lambda partial: save_file({'embeddings': embeddings}, partial, metadata=metadata))
         except (OSError, SafetensorError) as error:
-            if self.folder not in _warned:
-                _warned.add(self.folder)
-                reason = str(error).split('\n')[0]
-                print_log(
-                    f'{self.folder}: text embeddings cannot be kept there ({reason}); set MMZEG_CACHE to a folder that '
-                    'can be written',
-                    'current',
-                    logging.WARNING,
-                )
+            if self.folder in _warned:
+                return
+            _warned.add(self.folder)
+            reason = str(error).split('\n')[0]
+            print_log(
+                f'{self.folder}: text embeddings cannot be cached there ({reason}); set MMZEG_CACHE to a folder that '
+                'can be written',
+                'current',
+                logging.WARNING,
+            )
 
 
 def _checksum(embeddings: Tensor) -> str:

@@ -1,5 +1,6 @@
 """Checkpoints that survive kill -9 at any moment."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from mmzeg.registry import HOOKS
 from mmzeg.utils.atomic import atomic_replace, atomic_write
 
 
-class _LateRemovals:
-    """A file backend that keeps removals for later; everything else goes straight on."""
+class _DeferredRemovals:
+    """Wrap a file backend and collect the paths to remove instead of removing them."""
 
-    def __init__(self, backend) -> None:
-        self.backend, self.paths = backend, []
+    def __init__(self, backend: LocalBackend) -> None:
+        self.backend = backend
+        self.paths: list[str] = []
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> object:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
@@ -27,67 +29,72 @@ class _LateRemovals:
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook with the order turned round.
+    """Save checkpoints like mmengine's CheckpointHook, but remove the old one last.
 
-    mmengine removes the old file, then writes the new one in place: killed in between, nothing is left. Here a file is
-    written under another name, takes its own when it is whole, is named in ``last_checkpoint``, and only then the old
-    one goes. Local folders only; on other storage it behaves like mmengine's. Arguments are mmengine's.
+    mmengine removes the old file, then writes the new one in place: a run killed in between has no checkpoint. Here the
+    new file is written under a temporary name, renamed once complete, and named in ``last_checkpoint``; then the old
+    one is removed. Local folders only; on other storage it behaves like mmengine's. Arguments are mmengine's.
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Before resuming, let ``last_checkpoint`` name the newest one, where a run was killed before it wrote that."""
+        """Before resuming, point ``last_checkpoint`` to the newest checkpoint: a killed run may not have done so."""
         if not runner._resume:
             return
         if is_main_process():
-            self._mend(Path(runner.work_dir, 'last_checkpoint'))
-        # All processes resume from what it names.
+            self._repair(Path(runner.work_dir, 'last_checkpoint'))
+        # All processes resume from the checkpoint that it names.
         barrier()
 
     @staticmethod
-    def _mend(pointer: Path) -> None:
+    def _repair(pointer: Path) -> None:
+        # Collect the complete checkpoints, with the one that is named now.
+        complete = [*pointer.parent.glob('iter_[0-9]*.pth'), *pointer.parent.glob('epoch_[0-9]*.pth')]
         named = Path(pointer.read_text()) if pointer.is_file() else None
-        whole = [*pointer.parent.glob('iter_[0-9]*.pth'), *pointer.parent.glob('epoch_[0-9]*.pth')]
         if named and named.is_file():
-            whole.append(named)
-        if whole:
-            newest = max(whole, key=lambda path: path.stat().st_mtime)
+            complete.append(named)
+        if complete:
+            newest = max(complete, key=lambda path: path.stat().st_mtime)
             atomic_write(pointer, lambda partial: partial.write_text(str(newest)))
 
     def before_train(self, runner: Runner) -> None:
-        """Set up as mmengine does, and drop what a killed run had half written."""
+        """Set up as mmengine does, and remove the partial files of a killed run."""
         super().before_train(runner)
         if is_main_process() and isinstance(self.file_backend, LocalBackend):
-            for leftover in Path(self.out_dir).glob('*.pth.tmp'):
-                leftover.unlink()
+            for partial in Path(self.out_dir).glob('*.pth.tmp'):
+                partial.unlink()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        with self._whole_files(runner):
+        with self._atomic_saves(runner):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        with self._whole_files(runner):
+        with self._atomic_saves(runner):
             super()._save_best_checkpoint(runner, metrics)
 
     @contextmanager
-    def _whole_files(self, runner: Runner):
+    def _atomic_saves(self, runner: Runner) -> Iterator[None]:
+        """Let mmengine's code save to a temporary name and rename; remove old files at the end."""
         if not isinstance(self.file_backend, LocalBackend):
-            # Another storage, or inside a best checkpoint's saving, where this is under way already.
+            # Another storage, or nested in the saving of a best checkpoint.
             yield
             return
-        backend, save = self.file_backend, runner.save_checkpoint
-        self.file_backend = late = _LateRemovals(backend)
+        backend = self.file_backend
+        save = runner.save_checkpoint
+        removals = _DeferredRemovals(backend)
+        self.file_backend = removals
 
-        def save_whole(out_dir: str, filename: str, *args, **kwargs) -> None:
+        def save_atomically(out_dir: str, filename: str, *args, **kwargs) -> None:
             save(out_dir, f'{filename}.tmp', *args, **kwargs)
             if is_main_process():
                 target = Path(out_dir, filename)
                 atomic_replace(target.with_name(f'{filename}.tmp'), target)
-                late.paths = [path for path in late.paths if Path(path) != target]
+                # Do not remove the file that was just written.
+                removals.paths = [path for path in removals.paths if Path(path) != target]
 
-        runner.save_checkpoint = save_whole
+        runner.save_checkpoint = save_atomically
         try:
             yield
-            for path in late.paths:
+            for path in removals.paths:
                 backend.remove(path)
         finally:
             del runner.save_checkpoint

@@ -1,4 +1,4 @@
-"""Draws test pictures with the classes of the test, unseen ones too."""
+"""Draw test predictions with the classes of the test, including unseen ones."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -12,10 +12,10 @@ from mmzeg.registry import HOOKS
 
 @HOOKS.register_module()
 class SegVisualizationHook(MMSegVisualizationHook):
-    """mmseg's, without the training's data.
+    """Draw predictions like mmseg's hook, but do not build the training data loader at test.
 
-    At test mmseg 1.2's asks the runner for its iteration. That makes the runner build the training's data loader, and
-    gives the visualizer the classes of it: unseen ones would not be drawn. Arguments are mmseg's.
+    At test mmseg 1.2's hook reads the runner's iteration. The runner then builds the training data loader and gives its
+    classes to the visualizer, which would not draw unseen classes. Arguments are mmseg's.
     """
 
     def after_test_iter(
@@ -25,5 +25,5 @@ class SegVisualizationHook(MMSegVisualizationHook):
         data_batch: dict | None = None,
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
-        """Draw the pictures of a batch, if they are to be drawn."""
+        """Draw the images of a batch, if drawing is enabled."""
         super().after_test_iter(SimpleNamespace(iter=0), batch_idx, data_batch, outputs)

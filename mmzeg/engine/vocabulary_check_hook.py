@@ -1,4 +1,4 @@
-"""Stops a run at its start where its classes cannot work, rather than hours later."""
+"""Check class lists and text embeddings at the start of a run."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,21 +11,21 @@ from mmzeg.vocabulary import Vocabulary
 
 @HOOKS.register_module()
 class VocabularyCheckHook(Hook):
-    """Compares the classifier's vocabularies with the classes of datasets and metrics, and fetches all text embeddings.
+    """Compare the classifier's vocabularies with the classes of datasets and metrics, and fetch all text embeddings.
 
-    So a word vector that is not there, or a CLIP that is damaged or out of reach, is known before the first iteration
-    also where only the first validation would ask for it.
+    A missing word vector, or a CLIP that is corrupted or out of reach, therefore stops the run before the first
+    iteration, even if only the first validation needs it.
 
     Raises (at the start of training, validation or test):
-        ValueError: Names the first class that differs, and where; or what ``mmzeg.clip.CLIP`` or
-            ``mmzeg.clip.EmbeddingFile`` refuse.
+        ValueError: The lists differ: names the first class that differs, and where; or as ``mmzeg.clip.CLIP`` or
+            ``mmzeg.clip.EmbeddingFile``.
         ConnectionError: CLIP's weights are out of reach.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Training classes, and those of validation, before the first iteration."""
+        """Check the training classes, and those of the validation, before the first iteration."""
         meta = runner.train_dataloader.dataset.metainfo
         classifier = unwrap(runner.model).decode_head.classifier
         classifier.train_vocabulary.check_matches(meta['classes'], 'the training dataset')
@@ -34,24 +34,27 @@ class VocabularyCheckHook(Hook):
             self._check(runner, runner.val_loop)
 
     def before_val(self, runner: Runner) -> None:
-        """Classes of the validation dataset and of its metrics."""
+        """Check the classes of the validation dataset and of its metrics."""
         self._check(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Classes of the test dataset and of its metrics; which of them training knew, where it had other classes."""
+        """Check the classes of the test dataset and its metrics; log those that share a synonym with a training class."""
         self._check(runner, runner.test_loop)
         classifier = unwrap(runner.model).decode_head.classifier
-        vocabulary, trained = classifier.vocabulary, classifier.train_vocabulary
-        if set(vocabulary.seen) != set(trained.names):
-            words = {word for name in trained.names for word in split_synonyms(name)}
-            known = [name for name in vocabulary.names if words & set(split_synonyms(name))]
+        vocabulary = classifier.vocabulary
+        train_vocabulary = classifier.train_vocabulary
+        if set(vocabulary.seen) != set(train_vocabulary.names):
+            train_synonyms = {synonym for name in train_vocabulary.names for synonym in split_synonyms(name)}
+            known = [name for name in vocabulary.names if train_synonyms & set(split_synonyms(name))]
             runner.logger.info(
-                f'{len(known)} of {len(vocabulary)} classes share a word with one of training: {", ".join(known)}'
+                f'{len(known)} of {len(vocabulary)} classes share a synonym with a training class: {", ".join(known)}'
             )
 
     @staticmethod
     def _check(runner: Runner, loop) -> None:
-        meta, model = loop.dataloader.dataset.metainfo, unwrap(runner.model)
+        # Compare the class lists of dataset and metrics.
+        meta = loop.dataloader.dataset.metainfo
+        model = unwrap(runner.model)
         classifier = model.decode_head.classifier
         vocabulary: Vocabulary = classifier.vocabulary
         vocabulary.check_matches(meta['classes'], 'the evaluated dataset', unseen=meta.get('unseen_classes', ()))
@@ -59,7 +62,7 @@ class VocabularyCheckHook(Hook):
             unseen = getattr(metric, 'unseen_classes', None)
             if unseen is not None:
                 vocabulary.check_matches(vocabulary.names, type(metric).__name__, unseen=unseen)
+        # Fetch the text embeddings of the classifier, and of the scorer (which mmseg's EncoderDecoder does not have).
         device = classifier.text_embeddings(training=False).device
-        # mmseg's own EncoderDecoder has no second opinion.
         if getattr(model, 'scorer', None) is not None and model.fusion.needs_scorer:
             model.scorer.prepare(vocabulary, device)

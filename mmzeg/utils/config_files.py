@@ -1,4 +1,4 @@
-"""Configs by their files, or by their names in ``configs``."""
+"""Read configs by file, or by the name of a file in ``configs``."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def read_config(name: str | Path, options: dict | None = None) -> Config:
-    """A config, changed as ``--cfg-options`` says.
+    """Read a config, and change it as ``--cfg-options`` says.
 
     Args:
         name (str | Path): A file, or the name of one in ``configs``.
@@ -16,23 +16,28 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
 
     Raises:
         FileNotFoundError: No such file or name.
-        ValueError: The config does not run, or an option fits nowhere in it.
+        ValueError: The config does not run, or an option names a field that it cannot have.
     """
-    path = next((found for found in (Path(name), CONFIGS / f'{name}.py') if found.is_file()), None)
-    if path is None:
+    # Find the file.
+    path = Path(name)
+    if not path.is_file():
+        path = CONFIGS / f'{name}.py'
+    if not path.is_file():
         raise FileNotFoundError(f'{name}: no such config file, nor a name of one in configs')
+    # Run the config.
     try:
         cfg = Config.fromfile(path)
     # A config is a program: anything may be raised.
     except Exception as error:
         reason = f'{type(error).__name__}: {error}'
         raise ValueError(f'{path}: it, or a config that it is based on, cannot be read: {reason}') from error
+    # Apply the options.
     try:
         cfg.merge_from_dict(options or {})
     except (AttributeError, LookupError, TypeError) as error:
-        # MMEngine does not say which; where each fits alone, one goes into what another replaced.
-        wrong = [key for key, value in options.items() if not _fits(cfg, key, value)] or options
-        raise ValueError(f'--cfg-options {" ".join(wrong)}: no such place in {path}: correct the name') from error
+        # MMEngine does not name the option. If each one fits alone, one refers to a field that another replaced.
+        misfits = [key for key, value in options.items() if not _fits(cfg, key, value)] or options
+        raise ValueError(f'--cfg-options {" ".join(misfits)}: no such field in {path}: correct the name') from error
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""Pickles of plain data, read without running what they ask for."""
+"""Read pickles of plain data without running code that is pickled in them."""
 
 import io
 import pickle
@@ -17,23 +17,23 @@ class _RefusedError(Exception):
     pass
 
 
-class _Reader(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _PLAIN:
-            raise _RefusedError(f'it asks for {module}.{name}')
+            raise _RefusedError(f'it needs {module}.{name}')
         return super().find_class(module, name)
 
 
 def read_plain_pickle(path: Path) -> object:
-    """Numbers, texts, lists, dicts and NumPy arrays of a pickle, of Python 2 too.
+    """Read numbers, texts, lists, dicts and NumPy arrays from a pickle, also one of Python 2.
 
     Raises:
-        ValueError: Cut off, or it asks for anything else; nothing of it is run.
+        ValueError: Truncated, or the pickle needs other classes; none of its code is run.
     """
     try:
-        return _Reader(io.BytesIO(path.read_bytes()), encoding='latin1').load()
+        return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding='latin1').load()
     except _RefusedError as error:
         raise ValueError(f'{path}: not a pickle of plain data ({error}); nothing of it was run') from error
-    # A damaged stream may break in any operation.
+    # A corrupted stream may raise anything.
     except Exception as error:
-        raise ValueError(f'{path}: cut off or damaged ({type(error).__name__}); download it again') from error
+        raise ValueError(f'{path}: truncated or corrupted ({type(error).__name__}); download it again') from error

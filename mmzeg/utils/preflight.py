@@ -1,10 +1,10 @@
-"""What can be known to be wrong before any long work starts."""
+"""Checks of a config, a checkpoint and a device before any long work starts; one-line errors for tools."""
 
 import functools
 import pickle
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,35 +18,40 @@ from mmzeg.vocabulary import Vocabulary
 
 
 def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
-    """Check folders, checkpoint and class lists of a config; pictures that cannot be read will be named.
+    """Check folders, checkpoint and class lists of a config; make errors of unreadable images name the file.
 
     Args:
-        cfg (Config): A whole config.
+        cfg (Config): A complete config.
         dataloaders (Sequence[str]): The fields of ``cfg`` whose datasets will be read.
 
     Raises:
-        FileNotFoundError: A data folder, the checkpoint, or a local file of pretrained weights is not there.
+        FileNotFoundError: No such data folder, checkpoint, or local file of pretrained weights.
         ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print; a
-            checkpoint or pretrained weights that are cut off; mixed precision without a GPU.
+            truncated checkpoint or file of pretrained weights; mixed precision without a GPU.
     """
     register_image_loader()
-    unprintable = next(_quoted_keys(cfg.to_dict()), None)
+    # Config: MMEngine must be able to print it.
+    unprintable = next(_keys_with_apostrophe(cfg.to_dict()), None)
     if unprintable:
         raise ValueError(
             f"{unprintable}: MMEngine cannot print keys with apostrophes; give labels as pairs, [('NAME', VALUE), ...]"
         )
+    # Weights.
     if cfg.get('load_from') and '://' not in cfg.load_from:
         read_checkpoint(cfg.load_from)
-    if 'train_dataloader' in dataloaders:
+    is_training = 'train_dataloader' in dataloaders
+    if is_training:
         for path in _pretrained_files(cfg.get('model')):
             if not path.is_file():
                 raise FileNotFoundError(f'{path}: no such file of pretrained weights; fetch it, or set init_cfg=None')
             read_state(path)
-    if 'train_dataloader' in dataloaders and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
+    # Device.
+    if is_training and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(
-            'mixed precision (AmpOptimWrapper) needs a GPU and none is found; on the CPU add '
+            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none; on the CPU add '
             '--cfg-options optim_wrapper.type=OptimWrapper'
         )
+    # Data folders and class lists.
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     for field in dataloaders:
         for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
@@ -54,47 +59,42 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """What is in a checkpoint of this machine, on the CPU.
+    """Read the content of a local checkpoint, on the CPU.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Cut off, or not a checkpoint.
+        ValueError: Truncated or not a checkpoint.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
-    # Of a zip file, which is what torch writes, tensors are read only where they are used: a look costs nothing.
-    mapped = zipfile.is_zipfile(path) or None
+    # torch writes zip files; their tensors are mapped into memory and read only when used.
+    mmap = zipfile.is_zipfile(path) or None
     try:
-        found = torch.load(str(path), map_location='cpu', mmap=mapped, weights_only=False)
-    # What torch and pickle raise over bytes that are none of theirs.
+        checkpoint = torch.load(str(path), map_location='cpu', mmap=mmap, weights_only=False)
+    # What torch and pickle raise for bytes that they did not write.
     except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f'{path}: cut off, or not a checkpoint: copy it again') from error
-    if not isinstance(found, dict):
-        raise ValueError(f'{path}: cut off, or not a checkpoint: copy it again')
-    return found
+        raise ValueError(f'{path}: truncated or not a checkpoint; download it again') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path}: truncated or not a checkpoint; download it again')
+    return checkpoint
 
 
 def check_device(device: str) -> None:
-    """ValueError where torch knows no such device, or has none here."""
+    """Raise ValueError if torch does not know the device, or this machine does not have it."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = 'no GPU is found' if device.startswith('cuda') and not torch.cuda.is_available() else 'not there'
+        lacks_gpu = device.startswith('cuda') and not torch.cuda.is_available()
+        reason = 'there is no GPU' if lacks_gpu else 'there is no such device'
         raise ValueError(f"device {device!r}: {reason}; use device='cpu'") from error
 
 
-def _quoted_keys(field: object) -> Iterator[str]:
-    inner = field.values() if isinstance(field, dict) else field if isinstance(field, (list, tuple)) else ()
-    if isinstance(field, dict):
-        yield from (repr(key) for key in field if "'" in str(key))
-    for part in inner:
-        yield from _quoted_keys(part)
-
-
 def datasets_of(dataset: dict) -> list[dict]:
-    """The datasets that are joined or wrapped, or the dataset itself."""
+    """Return the configs of the datasets that a dataset config concatenates or wraps, else the config itself."""
     inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
-    return [found for part in inner for found in datasets_of(part)] if inner else [dataset]
+    if not inner:
+        return [dataset]
+    return [leaf for child in inner for leaf in datasets_of(child)]
 
 
 def _check_dataset(dataset: dict, field: str) -> None:
@@ -113,18 +113,31 @@ def _check_dataset(dataset: dict, field: str) -> None:
 
 
 def _pretrained_files(field: object) -> Iterator[Path]:
-    """Local files that an ``init_cfg`` anywhere inside names; those of a hub are mmengine's to fetch."""
+    """Yield the local files that any nested ``init_cfg`` names; mmengine downloads those of a hub."""
     if isinstance(field, dict):
         checkpoint = field.get('checkpoint')
         if field.get('type') == 'Pretrained' and checkpoint and '://' not in checkpoint:
             yield Path(checkpoint)
-    inner = field.values() if isinstance(field, dict) else field if isinstance(field, (list, tuple)) else ()
-    for part in inner:
-        yield from _pretrained_files(part)
+    for child in _children(field):
+        yield from _pretrained_files(child)
+
+
+def _keys_with_apostrophe(field: object) -> Iterator[str]:
+    if isinstance(field, dict):
+        yield from (repr(key) for key in field if "'" in str(key))
+    for child in _children(field):
+        yield from _keys_with_apostrophe(child)
+
+
+def _children(field: object) -> Iterable[object]:
+    """Return the values of a config's dict, list or tuple; nothing for other fields."""
+    if isinstance(field, dict):
+        return field.values()
+    return field if isinstance(field, (list, tuple)) else ()
 
 
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Let a tool end bad input in one line and with exit code 2 rather than in a stack trace."""
+    """Decorate a tool's main function: bad input ends in one line and exit code 2 instead of a stack trace."""
 
     @functools.wraps(main)
     def run(*args: object) -> None:

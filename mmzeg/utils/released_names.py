@@ -1,4 +1,4 @@
-"""The released code's parameter names, turned into ours."""
+"""Convert the parameter names of the released ZegFormer into mmzeg's."""
 
 import math
 import re
@@ -50,7 +50,7 @@ RULES = (
     (r'sem_seg_head\.predictor\.bg_feature', 'decode_head.classifier.no_object'),
     (r'sem_seg_head\.projection_layer\.(\w+)', r'decode_head.classifier.projection.\1'),
 )
-_BODY = (
+_BACKBONE_AND_PIXEL_DECODER = (
     'backbone.stem.conv1.weight',
     # ResNet-18 and -34 have no shortcut convolution in their first stage.
     *(f'backbone.res{stage}.0.conv1.weight' for stage in range(2, 6)),
@@ -60,7 +60,7 @@ _BODY = (
     'sem_seg_head.pixel_decoder.mask_features.weight',
 )
 ZEGFORMER = (
-    *_BODY,
+    *_BACKBONE_AND_PIXEL_DECODER,
     f'{TRANSFORMER}layers.0.linear1.weight',
     f'{TRANSFORMER}norm.weight',
     *(f'sem_seg_head.predictor.{name}.weight' for name in ('query_embed', 'input_proj', 'projection_layer')),
@@ -68,13 +68,13 @@ ZEGFORMER = (
     'sem_seg_head.predictor.bg_feature',
     'sem_seg_head.predictor.logit_scale',
 )
-PER_PIXEL = (*_BODY, 'sem_seg_head.projection_layer.weight', 'sem_seg_head.logit_scale')
+PER_PIXEL = (*_BACKBONE_AND_PIXEL_DECODER, 'sem_seg_head.projection_layer.weight', 'sem_seg_head.logit_scale')
 SCALES = ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale')
 CONSTANTS = (*SCALES, 'criterion.empty_weight')
 
 
 def our_name(name: str) -> str | None:
-    """Our name of a released parameter; None where it is unknown."""
+    """Return mmzeg's name of a released parameter; None if it is unknown."""
     for pattern, template in RULES:
         match = re.fullmatch(pattern, name)
         if match:
@@ -85,26 +85,30 @@ def our_name(name: str) -> str | None:
 
 
 def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a released ZegFormer (training form), or of the per-pixel baseline, to ours.
+    """Convert the weights of a released ZegFormer (as saved in training), or of the per-pixel baseline.
 
     Args:
-        state (dict): Every parameter and buffer by its released name.
+        state (dict): All parameters and buffers by released name.
 
     Returns:
-        dict: By our names, float32 where floating, with the counters that our batch norm adds.
+        dict: Tensors by mmzeg's names, float32 where floating, with the counters that PyTorch's batch norm adds.
 
     Raises:
         ValueError: Names are unknown or missing, or the temperature is not the fixed 0.01; says which.
     """
-    needed, what = (PER_PIXEL, 'per-pixel baseline') if PER_PIXEL[-2] in state else (ZEGFORMER, 'ZegFormer')
-    missing = [name for name in needed if name not in state]
+    # Check that all names, and only known ones, are there.
+    is_per_pixel = PER_PIXEL[-2] in state
+    required = PER_PIXEL if is_per_pixel else ZEGFORMER
+    missing = [name for name in required if name not in state]
     unknown = [name for name in state if name not in CONSTANTS and our_name(name) is None]
     if missing or unknown:
-        why = f'it lacks {", ".join(missing[:5])}' if missing else f'unknown names: {", ".join(unknown[:5])}'
-        raise ValueError(f'not the weights of a released {what} with a ResNet: {why}')
+        model = 'per-pixel baseline' if is_per_pixel else 'ZegFormer'
+        reason = f'it lacks {", ".join(missing[:5])}' if missing else f'unknown names: {", ".join(unknown[:5])}'
+        raise ValueError(f'not the weights of a released {model} with a ResNet: {reason}')
     tau = released_tau(state)
     if not math.isclose(tau, 0.01, rel_tol=1e-2):
-        raise ValueError(f'{needed[-1]} gives 1 / tau = {1 / tau:.4g}; the released code fixes it at 100')
+        raise ValueError(f'{required[-1]} gives 1 / tau = {1 / tau:.4g}; the released code fixes it at 100')
+    # Rename, and bring the classifier's tensors into mmzeg's shapes.
     ours = {our_name(name): tensor.float() for name, tensor in state.items() if name not in CONSTANTS}
     no_object = ours.get('decode_head.classifier.no_object')
     if no_object is not None:
@@ -113,12 +117,13 @@ def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ours['decode_head.classifier.no_object'] = no_object.reshape(-1)
     projection = ours['decode_head.classifier.projection.weight']
     ours['decode_head.classifier.projection.weight'] = projection.flatten(1)  # a 1x1 convolution in the baseline
+    # Add the counters of batch norm, which detectron2's frozen norm does not have.
     for name in [name for name in ours if name.endswith('running_var')]:
         ours[name.replace('running_var', 'num_batches_tracked')] = torch.zeros((), dtype=torch.long)
     return ours
 
 
 def released_tau(state: dict[str, Tensor]) -> float:
-    """The temperature in released weights, as their file rounds it; kept there as a scale, or its logarithm."""
+    """Return the temperature in released weights, as the file rounds it; stored as a scale or its logarithm."""
     scale = next(state[name] for name in SCALES if name in state).float().flatten()[0]
     return 1 / (scale.exp() if scale < 10 else scale).item()

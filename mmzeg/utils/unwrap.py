@@ -1,11 +1,11 @@
-"""The segmentor inside whatever wraps it."""
+"""Unwrap a segmentor."""
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, where data parallelism or test-time augmentation wraps it."""
+    """Return the segmentor itself, from within data parallelism or test-time augmentation."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model

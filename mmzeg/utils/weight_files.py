@@ -1,4 +1,4 @@
-"""Weight files of every kind, read without executing what is pickled in them."""
+"""Read weight files of every kind without running code that is pickled in them."""
 
 import zipfile
 from pathlib import Path
@@ -10,14 +10,17 @@ from torch import Tensor
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, read without executing pickled code.
+    """Read the tensors of a weight file, without running pickled code.
 
     Args:
         path (Path): safetensors, a torch file of a state dict (alone, or under ``state_dict`` or ``model``), or a
             TorchScript archive.
 
+    Returns:
+        dict: Tensors by name, on the CPU; the prefix ``module.`` is removed.
+
     Raises:
-        ValueError: Cut off, no such file, or pickled objects that are no weights; names the file.
+        ValueError: Truncated, no such file, or pickled objects other than weights; names the file.
     """
     try:
         if path.suffix == '.safetensors':
@@ -27,7 +30,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path}: cut off, or not a weight file; download it again') from error
+        raise ValueError(f'{path}: truncated or not a weight file; download it again') from error
     except Exception as error:  # torch raises pickle.UnpicklingError for what is not a plain state dict
         raise ValueError(f'{path}: not a plain weight file ({type(error).__name__}); nothing of it was run') from error
     if not isinstance(state, dict):
@@ -39,7 +42,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, as OpenAI's own CLIP files are."""
+    """Return whether a file is a TorchScript archive, as OpenAI's CLIP files are."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -46,8 +46,8 @@ def inferencer(cache):
 def said(monkeypatch):
     """The warnings of names, each of which is given once a process."""
     found = []
-    monkeypatch.setattr('mmzeg.clip.clip.print_log', lambda text, *_: found.append(text))
-    monkeypatch.setattr('mmzeg.clip.clip._doubted', set())
+    monkeypatch.setattr('mmzeg.clip.tokenizer.print_log', lambda text, *_: found.append(text))
+    monkeypatch.setattr('mmzeg.clip.tokenizer._warned', set())
     return found
 
 
@@ -136,7 +136,7 @@ def test_weights_of_another_config(tmp_path):
         ZeroShotInferencer(CONFIG, path, device='cpu')
     for content in (path.read_bytes()[:-300], b'no weights', b''):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match='other.pth: cut off, or not a checkpoint: copy it again$'):
+        with pytest.raises(ValueError, match='other.pth: truncated or not a checkpoint; download it again$'):
             ZeroShotInferencer(CONFIG, path, device='cpu')
 
 

@@ -124,7 +124,7 @@ def test_bad_model(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone.pth: no such checkpoint'):
         ZeroShotInferencer(CONFIG, 'gone.pth')
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match='no GPU is found'):
+        with pytest.raises(ValueError, match='there is no GPU'):
             ZeroShotInferencer(CONFIG, device='cuda')
     with pytest.raises(ValueError, match='has no segments to name'):
         ZeroShotInferencer('per-pixel_r18_world')

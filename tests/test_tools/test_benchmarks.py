@@ -58,7 +58,7 @@ def evaluate(config, checkpoint, work_dir, fields):
     )
     assert 'hIoU' in printed.stdout + printed.stderr
     if '_coco_' in config:
-        assert ' classes share a word with one of training: ' in printed.stdout + printed.stderr
+        assert ' classes share a synonym with a training class: ' in printed.stdout + printed.stderr
     return json.loads((work_dir / 'report.json').read_text())
 
 

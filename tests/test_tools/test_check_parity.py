@@ -46,7 +46,7 @@ def test_a_case_that_is_cut_off(tmp_path):
     shutil.copytree(GOLDEN / 'r50_single', case)
     os.truncate(case / 'tensors.safetensors', 1000)
     result = run(case)
-    assert result.returncode == 2 and 'tensors.safetensors: cut off' in result.stderr.splitlines()[-1]
+    assert result.returncode == 2 and 'tensors.safetensors: truncated' in result.stderr.splitlines()[-1]
 
 
 def test_missing_case(tmp_path):

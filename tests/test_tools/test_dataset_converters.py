@@ -82,7 +82,7 @@ def test_ade20k_full(tmp_path):
         (None, 'index_ade20k.pkl: not there'),
         (pickle.dumps(dict(filename=[], scene=[])), "no 'folder' in it"),
         (pickle.dumps(Harmful()), 'not a pickle of plain data .* nothing of it was run'),
-        (pickle.dumps(dict(filename=['a'] * 99))[:-40], 'cut off or damaged'),
+        (pickle.dumps(dict(filename=['a'] * 99))[:-40], 'truncated or corrupted'),
     ],
 )
 def test_bad_ade20k_index(tmp_path, monkeypatch, content, message):

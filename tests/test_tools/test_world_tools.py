@@ -183,7 +183,7 @@ def test_damaged_weights_end_in_one_line(tmp_path, field, kind):
     result = run('world/quickstart.py', '--work-dir', tmp_path / 'work', '--cfg-options', f'model.{field}={path}')
     assert result.returncode == 2 and 'Traceback' not in result.stderr, result.stderr
     last = result.stderr.splitlines()[-1]
-    assert str(path) in last and ('no such' in last if kind == 'missing' else 'cut off' in last)
+    assert str(path) in last and ('no such' in last if kind == 'missing' else 'truncated' in last)
 
 
 def test_classes_are_held_out_as_if_unseen():

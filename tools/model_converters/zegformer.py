@@ -1,4 +1,4 @@
-"""Turn a checkpoint of the released ZegFormer into mmzeg's.
+"""Convert a checkpoint of the released ZegFormer into mmzeg's names.
 
 python tools/model_converters/zegformer.py SRC DST
 """
