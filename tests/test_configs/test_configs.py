@@ -1,4 +1,4 @@
-"""Every config builds with no network; the published one has the published size and trains."""
+"""Every config builds without network; the published one has the published size and trains."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 import mmzeg
-from mmzeg.datasets.world import OUTSIDE, SEEN, SYNONYMS, UNSEEN, Scene, draw_scene
+from mmzeg.datasets.world import ABSENT_CLASS, SEEN, SYNONYMS, UNSEEN, Scene, draw_scene
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released
 
@@ -49,18 +49,18 @@ def test_builds_offline(path, no_network):
     for dataset in train.get('datasets', [train]):
         assert tuple(dataset.metainfo.classes) == tuple(cfg.seen_classes)
     assert model.vocabulary.names == tuple(test.classes) and model.vocabulary.unseen == tuple(test.unseen_classes)
-    # A value that is ignored in one place only would be counted in another.
-    ignored = cfg.test_dataloader.dataset.get('ignore_index', 255)
-    assert cfg.test_evaluator.get('ignore_index', 255) == ignored
+    # The ignored value must be the same everywhere.
+    ignore_index = cfg.test_dataloader.dataset.get('ignore_index', 255)
+    assert cfg.test_evaluator.get('ignore_index', 255) == ignore_index
     if 'cross_dataset' not in cfg:
-        assert model.decode_head.ignore_index == model.data_preprocessor.seg_pad_val == ignored
+        assert model.decode_head.ignore_index == model.data_preprocessor.seg_pad_val == ignore_index
     assert not any('clip' in name.lower() or 'text' in name for name in model.state_dict())
 
 
 @pytest.mark.parametrize(
     'config, split', [('zegformer_r50_coco', 'coco_stuff_156_15'), ('zegformer_r50_voc', 'voc12_15_5')]
 )
-def test_names_are_the_split_files(config, split):
+def test_class_names_equal_the_split_files(config, split):
     split = json.loads((Path(mmzeg.__file__).parent / f'datasets/splits/{split}.json').read_text())
     cfg = Config.fromfile(ROOT / f'configs/{config}.py')
     assert cfg.seen_classes == split['seen'] and cfg.unseen_classes == split['unseen']
@@ -68,27 +68,27 @@ def test_names_are_the_split_files(config, split):
         assert cfg.voc.labels == split['label_value']
 
 
-def test_full_ade_list_is_the_split_files():
+def test_ade20k_full_list_equals_the_split_file():
     data = Path(mmzeg.__file__).parent / 'datasets'
     split = json.loads((data / 'splits/ade20k_full_572_275.json').read_text())
     names = json.loads((data / 'class_lists/ade20k_full_847.json').read_text())['names']
     assert names == [*split['seen'], *split['unseen']] == list(split['ade_full_id'])
 
 
-def test_model_index_names_every_published_config():
+def test_model_index_lists_every_published_config():
     (path,) = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
     models = yaml.safe_load((ROOT / path).read_text())['Models']
     assert all((ROOT / model['Config']).is_file() and Path(model['Config']).stem == model['Name'] for model in models)
-    # Those for tests across datasets share another's weights; CamVid and the world are for trying.
-    others = ('zegformer_r101_coco_', 'zegformer_r18_', 'per-pixel_r18_')
-    assert {model['Name'] for model in models} == {path.stem for path in CONFIGS if not path.stem.startswith(others)}
+    # Configs for tests across datasets use another's weights; CamVid and the world are examples.
+    unlisted = ('zegformer_r101_coco_', 'zegformer_r18_', 'per-pixel_r18_')
+    assert {model['Name'] for model in models} == {path.stem for path in CONFIGS if not path.stem.startswith(unlisted)}
 
 
-def test_world_names_are_the_generators():
+def test_world_class_names_equal_the_generators():
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
     assert cfg.seen_classes == list(SEEN) and cfg.unseen_classes == list(UNSEEN)
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world_synonyms.py')
-    assert cfg.every_name == [SYNONYMS.get(name, name) for name in (*SEEN, *UNSEEN)] + [OUTSIDE]
+    assert cfg.test_classes == [SYNONYMS.get(name, name) for name in (*SEEN, *UNSEEN)] + [ABSENT_CLASS]
 
 
 @pytest.mark.parametrize('depth', [50, 101])
@@ -99,11 +99,13 @@ def test_released_parameter_list_fits(depth):
         name: torch.full(shape, float(n)) for n, (name, shape) in enumerate(json.loads(path.read_text()).items())
     }
     released['sem_seg_head.predictor.logit_scale'].fill_(4.6052)
-    ours = model.state_dict()
+    expected = model.state_dict()
     converted = convert_released(released)
-    assert {name: tensor.shape for name, tensor in converted.items()} == {n: t.shape for n, t in ours.items()}
+    assert {name: tensor.shape for name, tensor in converted.items()} == {
+        name: tensor.shape for name, tensor in expected.items()
+    }
     model.load_state_dict(converted, strict=True)
-    # Every trained weight is filled, with one of the released and no other's.
+    # Every trained weight is filled, each from another released weight.
     values = [weight.flatten()[0].item() for weight in model.parameters()]
     assert len(set(values)) == len(values) and all(
         (weight == weight.flatten()[0]).all() for weight in model.parameters()
@@ -114,11 +116,11 @@ def test_r101_size_and_one_training_step(monkeypatch):
     cfg, model = build(ROOT / 'configs/zegformer_r101_coco.py')
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert 59e6 < trainable < 62e6
-    # CLIP's weights cannot be fetched in a test: embeddings as its cache would hand them on.
+    # A test cannot download CLIP's weights, so it replaces the text embeddings.
     classifier = model.decode_head.classifier
     generator = torch.Generator().manual_seed(0)
-    vectors = torch.nn.functional.normalize(torch.randn(156, 512, generator=generator), dim=-1)
-    monkeypatch.setattr(classifier.text_encoder, 'text_embeddings', lambda names, prompts, device: vectors)
+    embeddings = torch.nn.functional.normalize(torch.randn(156, 512, generator=generator), dim=-1)
+    monkeypatch.setattr(classifier.text_encoder, 'text_embeddings', lambda names, prompts, device: embeddings)
     samples = []
     for index in range(2):
         sample = SegDataSample(metainfo=dict(img_path=f'{index}.jpg'))
@@ -131,64 +133,64 @@ def test_r101_size_and_one_training_step(monkeypatch):
     assert not classifier.text_encoder.is_loaded
 
 
-def test_camvid_words_are_the_seeded_rotation():
+def test_camvid_embeddings_are_the_seeded_rotation():
     file = np.load(ROOT / 'configs/_base_/datasets/camvid_embeddings.npz')
     rotation, _ = np.linalg.qr(np.random.RandomState(0).standard_normal((64, 64)))
     np.testing.assert_allclose(np.stack([file[name] for name in file.files]), rotation[:11], atol=1e-6)
 
 
 @pytest.mark.parametrize('size', [(500, 375), (300, 900)])
-def test_published_pipelines_on_a_picture(tmp_path, size):
+def test_published_pipelines_on_an_image(tmp_path, size):
     cfg, _ = build(ROOT / 'configs/zegformer_r50_coco.py')
     paths = dict(img_path=str(tmp_path / 'street.jpg'), seg_map_path=str(tmp_path / 'street.png'))
     Image.new('RGB', size, (10, 20, 30)).save(paths['img_path'])
     Image.new('L', size, 7).save(paths['seg_map_path'])
     np.random.seed(0)
-    padded = 0
+    num_padded = 0
     for _ in range(8):
-        found = Compose(cfg.train_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
-        image, label = found['inputs'], found['data_samples'].gt_sem_seg.data
+        sample = Compose(cfg.train_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
+        image, label = sample['inputs'], sample['data_samples'].gt_sem_seg.data
         assert image.shape == (3, 640, 640) and label.shape == (1, 640, 640)
         assert set(label.unique().tolist()) <= {7, 255}
-        outside = label[0] == 255
-        padded += outside.any()
-        assert (image[:, outside] == 128).all()
-    assert padded
-    found = Compose(cfg.test_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
+        padding = label[0] == 255
+        num_padded += padding.any()
+        assert (image[:, padding] == 128).all()
+    assert num_padded
+    sample = Compose(cfg.test_pipeline)(dict(paths, reduce_zero_label=False, label_map=None, seg_fields=[]))
     width, height = size
-    assert min(found['inputs'].shape[1:]) == 640 and max(found['inputs'].shape[1:]) == 640 * max(size) // min(size)
-    assert found['data_samples'].ori_shape == (height, width) and found['data_samples'].gt_sem_seg.shape == size[::-1]
+    assert min(sample['inputs'].shape[1:]) == 640 and max(sample['inputs'].shape[1:]) == 640 * max(size) // min(size)
+    assert sample['data_samples'].ori_shape == (height, width) and sample['data_samples'].gt_sem_seg.shape == size[::-1]
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_tta(path, tmp_path):
-    """Every config has augmentations, the first of which has the labels that are compared: as they are on disk."""
+    """Every config has test-time augmentations; the first one keeps the labels as they are on disk, for the metric."""
     cfg = Config.fromfile(path)
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     paths = dict(img_path=str(tmp_path / 'street.jpg'), seg_map_path=str(tmp_path / 'street.png'))
     scene = Scene('test', 0, 80)
-    picture, labels = draw_scene(scene)
-    Image.fromarray(picture).save(paths['img_path'])
+    image, labels = draw_scene(scene)
+    Image.fromarray(image).save(paths['img_path'])
     Image.fromarray(labels).save(paths['seg_map_path'])
-    found = Compose(cfg.tta_pipeline)(
+    augmented = Compose(cfg.tta_pipeline)(
         dict(paths, scene=scene, reduce_zero_label=False, label_map=None, seg_fields=[], img_id=0)
     )
-    sizes, flips = ({sample.get(key) for sample in found['data_samples']} for key in ('img_shape', 'flip'))
-    assert len(found['inputs']) == len(sizes) * len(flips) >= 4 and flips == {False, True}
-    assert not found['data_samples'][0].flip
-    assert np.array_equal(found['data_samples'][0].gt_sem_seg.data[0], labels)
-    assert {sample.ori_shape for sample in found['data_samples']} == {labels.shape}
+    sizes, flips = ({sample.get(key) for sample in augmented['data_samples']} for key in ('img_shape', 'flip'))
+    assert len(augmented['inputs']) == len(sizes) * len(flips) >= 4 and flips == {False, True}
+    assert not augmented['data_samples'][0].flip
+    assert np.array_equal(augmented['data_samples'][0].gt_sem_seg.data[0], labels)
+    assert {sample.ori_shape for sample in augmented['data_samples']} == {labels.shape}
 
 
-def test_swins_norms_and_tables_do_not_decay():
+def test_swin_norms_and_position_tables_have_no_weight_decay():
     cfg, model = build(ROOT / 'configs/zegformer_swin-t_coco.py')
     cfg.optim_wrapper.type = 'OptimWrapper'
     groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
-    found = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
-    found = {name: found[id(parameter)] for name, parameter in model.named_parameters()}
-    assert found['backbone.stages.0.blocks.0.norm1.weight'] == pytest.approx((1e-5, 0))
-    assert found['backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table'] == pytest.approx((1e-5, 0))
-    assert found['backbone.stages.0.blocks.0.attn.w_msa.qkv.weight'] == pytest.approx((1e-5, 1e-4))
-    assert found['decode_head.classifier.no_object'] == pytest.approx((1e-4, 1e-4))
-    assert found['decode_head.query_embed.weight'] == pytest.approx((1e-4, 0))
+    of_parameter = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
+    settings = {name: of_parameter[id(parameter)] for name, parameter in model.named_parameters()}
+    assert settings['backbone.stages.0.blocks.0.norm1.weight'] == pytest.approx((1e-5, 0))
+    assert settings['backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table'] == pytest.approx((1e-5, 0))
+    assert settings['backbone.stages.0.blocks.0.attn.w_msa.qkv.weight'] == pytest.approx((1e-5, 1e-4))
+    assert settings['decode_head.classifier.no_object'] == pytest.approx((1e-4, 1e-4))
+    assert settings['decode_head.query_embed.weight'] == pytest.approx((1e-4, 0))

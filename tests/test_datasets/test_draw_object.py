@@ -1,4 +1,4 @@
-"""Pictures of one class, from which the world's CLIP and backbone learn."""
+"""Images of a single class, from which the world's CLIP and backbone are trained."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from mmzeg.datasets.world import CLASSES, UNSEEN, draw_object
 
 
-def test_seeded_and_of_their_own():
+def test_seeded_and_distinct():
     first = draw_object('umbrella', 'train', 0)
     assert first.shape == (64, 64, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, draw_object('umbrella', 'train', 0))
@@ -15,11 +15,11 @@ def test_seeded_and_of_their_own():
 
 
 @pytest.mark.parametrize('name', CLASSES)
-def test_every_class_has_one(name):
+def test_every_class_can_be_drawn(name):
     assert draw_object(name, 'train', 0, size=48).std() > 3
 
 
-def test_grounds_keep_out_of_the_unseen(monkeypatch):
+def test_no_unseen_ground_texture(monkeypatch):
     from mmzeg.datasets.world import scenes
 
     painted = []

@@ -1,4 +1,4 @@
-"""One's own dataset: folders, and a list of classes."""
+"""A custom dataset: folders, and a list of classes."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmzeg.LoadLabels'), dict(
 def folder(tmp_path):
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
-    for part in ('img', 'ann'):
-        (tmp_path / part).mkdir()
+    for subfolder in ('img', 'ann'):
+        (tmp_path / subfolder).mkdir()
     Image.new('RGB', (3, 1)).save(tmp_path / 'img/a.jpg')
     Image.fromarray(np.array([[10, 20, 0]], np.uint8)).save(tmp_path / 'ann/a.png')
     return tmp_path
@@ -30,27 +30,27 @@ def build(folder, **fields):
     return DATASETS.build(dict(type='mmzeg.FolderDataset', data_root=str(folder), data_prefix=prefix, **fields))
 
 
-def values(dataset):
+def loaded_values(dataset):
     return dataset[0]['data_samples'].gt_sem_seg.data[0, 0].tolist()
 
 
-def test_values_become_positions(folder):
-    assert values(build(folder)) == [0, 1, 255]
-    assert values(build(folder, metainfo=dict(classes=['sky']))) == [255, 0, 255]
+def test_values_become_class_indices(folder):
+    assert loaded_values(build(folder)) == [0, 1, 255]
+    assert loaded_values(build(folder, metainfo=dict(classes=['sky']))) == [255, 0, 255]
     Image.fromarray(np.array([[10, 20, 0]], np.uint16)).save(folder / 'ann/a.png')
     dataset = build(folder, metainfo=dict(classes=['sky', 'road'], unseen_classes=['road']), ignore_index=65535)
-    assert values(dataset) == [1, 0, 65535] and dataset.metainfo['unseen_classes'] == ['road']
+    assert loaded_values(dataset) == [1, 0, 65535] and dataset.metainfo['unseen_classes'] == ['road']
 
 
 def test_labels_as_pairs(folder):
-    """What MMEngine can print where a name has an apostrophe."""
+    """MMEngine can print pairs whose class name has an apostrophe, but no such key."""
     labels = [("driver's road", 10), ('sky', 20)]
     dataset = build(folder, labels=labels)
-    assert values(dataset) == [0, 1, 255] and dataset.metainfo['classes'] == ["driver's road", 'sky']
+    assert loaded_values(dataset) == [0, 1, 255] and dataset.metainfo['classes'] == ["driver's road", 'sky']
     assert "driver's road" in Config(dict(labels=labels)).pretty_text
 
 
-def test_a_key_that_mmengine_cannot_print_is_refused():
+def test_class_name_with_apostrophe_as_key_is_refused():
     cfg = Config(dict(train_dataloader=dict(dataset=dict(labels={"driver's road": 10, 'sky': 20}))))
     with pytest.raises(ValueError, match=r'"driver\'s road": MMEngine cannot print .* give labels as pairs'):
         check_config(cfg, ())
@@ -64,8 +64,8 @@ def test_a_key_that_mmengine_cannot_print_is_refused():
         (dict(void=[10]), 'value 10 is both a class and void'),
         (dict(metainfo=dict(classes=['tree'])), "'tree' of metainfo is not among labels"),
         (dict(labels=[str(number) for number in range(300)], void=[]), '300 classes and ignore_index=255'),
-        (dict(img_suffix='.png'), "no image ends with '.png'"),
-        (dict(seg_map_suffix='_labels.png'), 'a.jpg has no label map: .*a_labels.png is not there'),
+        (dict(img_suffix='.png'), "no image here ends with '.png'"),
+        (dict(seg_map_suffix='_labels.png'), 'a.jpg: no label map; .*a_labels.png does not exist'),
     ],
 )
 def test_bad_fields(folder, fields, message):

@@ -1,4 +1,4 @@
-"""Label maps of 8 and 16 bits, from file to loss, exact or refused."""
+"""Label maps of 8 and 16 bits are loaded exactly, or refused."""
 
 from pathlib import Path
 
@@ -30,49 +30,49 @@ def save(labels, path, mode=None):
     return path
 
 
-def test_ade_full_goes_through_the_whole_pipeline(tmp_path):
+def test_ade_full_through_the_complete_pipeline(tmp_path):
     """All 847 values and 65535, through the config's own training and test pipelines."""
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r50_ade-full.py')
     values = np.append(np.arange(847), 65535).astype(np.uint16)
     labels = np.resize(np.repeat(values, 360), (512, 600))
     for split in ('training', 'validation'):
-        for part in ('images', 'annotations'):
-            (tmp_path / part / split).mkdir(parents=True)
+        for folder in ('images', 'annotations'):
+            (tmp_path / folder / split).mkdir(parents=True)
         Image.new('RGB', (600, 512)).save(tmp_path / f'images/{split}/a.jpg')
         save(labels, tmp_path / f'annotations/{split}/a.png')
     train, test = cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
     train.data_root = test.data_root = str(tmp_path)
 
-    found = DATASETS.build(test)[0]['data_samples'].gt_sem_seg.data[0].numpy()
-    assert np.array_equal(found, labels) and set(np.unique(found)) == set(range(847)) | {65535}
+    loaded = DATASETS.build(test)[0]['data_samples'].gt_sem_seg.data[0].numpy()
+    assert np.array_equal(loaded, labels) and set(np.unique(loaded)) == set(range(847)) | {65535}
 
-    # What is seen keeps its value, since the seen come first; all else is ignored.
-    want = np.where(labels < 572, labels, 65535)
+    # Seen classes come first and keep their values; all other values are ignored.
+    expected = np.where(labels < 572, labels, 65535)
     (resize,) = (transform for transform in train.pipeline if transform.type == 'RandomChoiceResize')
     resize.scales = [512]
-    found = DATASETS.build(train)[0]['data_samples'].gt_sem_seg.data[0].numpy()
-    windows = [view[:, left : left + 512] for view in (want, want[:, ::-1]) for left in range(89)]
-    assert found.shape == (512, 512) and any(np.array_equal(found, window) for window in windows)
-    # Smaller than the crop: padded with the ignored value, no other value arises.
+    loaded = DATASETS.build(train)[0]['data_samples'].gt_sem_seg.data[0].numpy()
+    crops = [flip[:, left : left + 512] for flip in (expected, expected[:, ::-1]) for left in range(89)]
+    assert loaded.shape == (512, 512) and any(np.array_equal(loaded, crop) for crop in crops)
+    # An image smaller than the crop is padded with the ignored value; no other value appears.
     resize.scales = [256]
-    found = DATASETS.build(train)[0]['data_samples'].gt_sem_seg.data[0].numpy()
-    assert (found[256:] == 65535).all() and set(np.unique(found)) <= set(np.unique(want))
+    loaded = DATASETS.build(train)[0]['data_samples'].gt_sem_seg.data[0].numpy()
+    assert (loaded[256:] == 65535).all() and set(np.unique(loaded)) <= set(np.unique(expected))
 
 
 @pytest.mark.parametrize('kind', ['grey', 'palette'])
-def test_grey_and_palette_are_alike(tmp_path, kind):
+def test_grey_and_palette_give_the_same_labels(tmp_path, kind):
     labels = np.array([[0, 1], [2, 255]], np.uint8)
     image = Image.fromarray(labels)
     if kind == 'palette':
         image = Image.fromarray(labels, 'P')
         image.putpalette([9, 9, 9] * 256)
     image.save(tmp_path / 'a.png')
-    found = load(tmp_path / 'a.png', label_map={0: 255, 1: 0, 2: 1})
-    assert found.tolist() == [[255, 0], [1, 255]] and found.dtype == np.uint8
+    loaded = load(tmp_path / 'a.png', label_map={0: 255, 1: 0, 2: 1})
+    assert loaded.tolist() == [[255, 0], [1, 255]] and loaded.dtype == np.uint8
 
 
 @pytest.mark.parametrize('fields', [{}, dict(reduce_zero_label=True), dict(label_map={0: 1, 1: 255, 2: 0, 3: 2})])
-def test_as_mmsegs_own_where_that_is_right(tmp_path, fields):
+def test_same_as_mmsegs_transform_for_valid_labels(tmp_path, fields):
     path = save(np.array([[0, 1, 2], [3, 2, 255]], np.uint8), tmp_path / 'a.png')
     results = dict(seg_map_path=str(path), seg_fields=[], reduce_zero_label=False, label_map=None) | fields
     assert np.array_equal(load(path, **fields), TRANSFORMS.build(dict(type='LoadAnnotations'))(results)['gt_seg_map'])
@@ -81,22 +81,22 @@ def test_as_mmsegs_own_where_that_is_right(tmp_path, fields):
 @pytest.mark.parametrize(
     'labels, fields, message',
     [
-        (np.zeros((2, 2, 3), np.uint8), {}, 'one value a pixel, this one is of mode RGB'),
+        (np.zeros((2, 2, 3), np.uint8), {}, 'one value per pixel, but the mode of this file is RGB'),
         (np.zeros((4, 5), np.uint8), dict(ori_shape=(4, 6)), 'is 5 x 4 pixels but its image street.jpg is 6 x 4'),
         (np.full((2, 2), 7, np.uint8), dict(label_map={0: 0}), 'value 7 is no class'),
         (np.full((2, 2), 7, np.uint8), dict(ignore_index=65535), '8 bits in a dataset of 16'),
     ],
 )
-def test_refused(tmp_path, labels, fields, message):
+def test_invalid_label_maps_are_refused(tmp_path, labels, fields, message):
     with pytest.raises(ValueError, match=f'a.png.*{message}'):
         load(save(labels, tmp_path / 'a.png'), **fields)
 
 
-def test_cut_off(tmp_path):
+def test_truncated_file_is_refused(tmp_path):
     path = save(np.random.default_rng(0).integers(0, 9, (64, 64)).astype(np.uint8), tmp_path / 'a.png')
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(ValueError, match='a.png: not a whole image'):
+    with pytest.raises(ValueError, match='a.png: truncated or not an image'):
         load(path)
-    path.write_text('no image')
-    with pytest.raises(ValueError, match='a.png: not a whole image'):
+    path.write_text('text')
+    with pytest.raises(ValueError, match='a.png: truncated or not an image'):
         load(path)

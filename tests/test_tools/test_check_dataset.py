@@ -1,4 +1,4 @@
-"""check_dataset.py finds each fault that is planted in a tree which holds one of each."""
+"""check_dataset.py reports every problem that a test plants in a dataset."""
 
 import json
 import subprocess
@@ -10,23 +10,23 @@ import pytest
 from miniatures import coco_stuff
 from PIL import ExifTags, Image
 
-from mmzeg.datasets.coco_numbering import CLASSES, COMMON, RARE, find_numbering_problems
+from mmzeg.datasets.coco_numbering import CLASSES, COMMON_CLASSES, RARE_CLASSES, find_numbering_problems
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 seen_classes, unseen_classes = ['road', 'sky', 'lamp'], ['dog']
-own = dict(type='mmzeg.FolderDataset', data_root={root!r}, labels=['road', 'sky', 'dog', 'lamp'])
+dataset = dict(type='mmzeg.FolderDataset', data_root={root!r}, labels=['road', 'sky', 'dog', 'lamp'])
 train_dataloader = dict(dataset=dict(
-    own, metainfo=dict(classes={train}), data_prefix=dict(img_path='images/train', seg_map_path='labels/train')))
+    dataset, metainfo=dict(classes={train}), data_prefix=dict(img_path='images/train', seg_map_path='labels/train')))
 val_dataloader = dict(dataset=dict(
-    own, metainfo=dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes),
+    dataset, metainfo=dict(classes=[*seen_classes, *unseen_classes], unseen_classes=unseen_classes),
     data_prefix=dict(img_path='images/val', seg_map_path='labels/val')))
 """
 
 
-def write(root, split, name, labels, size=(12, 8)):
-    for part in ('images', 'labels'):
-        (root / part / split).mkdir(parents=True, exist_ok=True)
+def write_sample(root, split, name, labels, size=(12, 8)):
+    for folder in ('images', 'labels'):
+        (root / folder / split).mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(list(name.encode())).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / f'images/{split}/{name}.jpg')
     Image.fromarray(labels).save(root / f'labels/{split}/{name}.png')
@@ -35,20 +35,22 @@ def write(root, split, name, labels, size=(12, 8)):
 @pytest.fixture
 def tree(tmp_path):
     labels = np.zeros((8, 12), np.uint8)
-    labels[:, 6:], labels[0, 0], labels[0, 1] = 1, 2, 255
+    labels[:, 6:] = 1
+    labels[0, 0] = 2
+    labels[0, 1] = 255
     for split in ('train', 'val'):
         for number in range(3):
-            write(tmp_path, split, f'{split}_{number}', labels)
+            write_sample(tmp_path, split, f'{split}_{number}', labels)
     return tmp_path
 
 
 def check(root, *options, train='seen_classes'):
-    (root / 'own.py').write_text(CONFIG.format(root=str(root), train=train))
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), str(root / 'own.py'), *options]
+    (root / 'config.py').write_text(CONFIG.format(root=str(root), train=train))
+    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), str(root / 'config.py'), *options]
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_counts(tree):
+def test_counts_of_classes(tree):
     result = check(tree, '--json', str(tree / 'new/report.json'))
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((tree / 'new/report.json').read_text())
@@ -57,51 +59,52 @@ def test_counts(tree):
         ('sky', 3, 3 * 48),
         ('lamp', 0, 0),
     ]
-    assert report['warnings'] == ["class 'lamp' has not one pixel"] and not report['wrong']
+    assert report['warnings'] == ["class 'lamp' has no pixel"] and not report['wrong']
     report = check(tree, '--split', 'val').stdout
     assert '| dog   | unseen |      3 |      3 |' in report and 'wrong' not in report
 
 
-def test_a_photo_on_its_side_has_the_size_that_training_sees(tree):
-    path, turned = tree / 'images/train/train_0.jpg', Image.Exif()
-    turned[ExifTags.Base.Orientation] = 6
-    Image.open(path).rotate(90, expand=True).save(path, exif=turned)
+def test_size_of_a_rotated_image_is_that_of_training(tree):
+    path = tree / 'images/train/train_0.jpg'
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(path).rotate(90, expand=True).save(path, exif=exif)
     result = check(tree)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_planted_faults(tree):
-    plain = np.zeros((8, 12), np.uint8)
-    for name in ('cut_photo', 'cut_labels', 'no_labels', 'no_photo'):
-        write(tree, 'train', name, plain)
-    write(tree, 'train', 'stranger', np.full((8, 12), 9, np.uint8))
-    write(tree, 'train', 'rgb', np.zeros((8, 12, 3), np.uint8))
-    write(tree, 'train', 'small', plain[:4])
-    write(tree, 'train', 'void', plain + 255)
+def test_planted_problems(tree):
+    background = np.zeros((8, 12), np.uint8)
+    for name in ('truncated_image', 'truncated_labels', 'no_labels', 'no_image'):
+        write_sample(tree, 'train', name, background)
+    write_sample(tree, 'train', 'unknown_value', np.full((8, 12), 9, np.uint8))
+    write_sample(tree, 'train', 'rgb', np.zeros((8, 12, 3), np.uint8))
+    write_sample(tree, 'train', 'small', background[:4])
+    write_sample(tree, 'train', 'void', background + 255)
     images, labels = tree / 'images/train', tree / 'labels/train'
-    for path in (images / 'cut_photo.jpg', labels / 'cut_labels.png'):
+    for path in (images / 'truncated_image.jpg', labels / 'truncated_labels.png'):
         path.write_bytes(path.read_bytes()[:-40])
     (labels / 'no_labels.png').unlink()
-    (images / 'no_photo.jpg').unlink()
+    (images / 'no_image.jpg').unlink()
     (tree / 'images/val/val_2.jpg').write_bytes((images / 'train_0.jpg').read_bytes())
     (images / 'train_2.jpg').write_bytes((images / 'train_1.jpg').read_bytes())
     result = check(tree, train='[*seen_classes, *unseen_classes]')
     assert result.returncode == 1, result.stderr
-    wanted = {
+    expected = {
         'wrong': [
             "1 unseen classes reach the loss, 'dog' first",
-            'no_photo.png: a label map without an image',
-            'cut_photo.jpg: not a whole image',
-            'cut_labels.png: not a whole image',
-            'no_labels.jpg: without a label map',
-            'stranger.png: value 9 is none of the 4 classes',
-            'rgb.png: a label map has one value a pixel',
-            'small.png: 12 x 4 pixels, but its image is 12 x 8',
+            'no_image.png: a label map without an image',
+            'truncated_image.jpg: truncated or not an image',
+            'truncated_labels.png: truncated or not an image',
+            'no_labels.jpg: no label map',
+            'unknown_value.png: value 9 is none of the 4 classes',
+            'rgb.png: a label map has one value per pixel',
+            'small.png: 12 x 4 pixels, but its image has 12 x 8',
             'val_2.jpg: the same file as',
         ],
-        'warning': ['void.jpg: not one labelled pixel', 'train_2.jpg: the same file as', "class 'lamp' has not one"],
+        'warning': ['void.jpg: no labelled pixel', 'train_2.jpg: the same file as', "class 'lamp' has no pixel"],
     }
-    for kind, messages in wanted.items():
+    for kind, messages in expected.items():
         lines = [line for line in result.stdout.splitlines() if line.startswith(f'{kind}: ')]
         assert len(lines) == len(messages), lines
         for message in messages:
@@ -116,38 +119,39 @@ def test_missing_folder(tree):
     assert result.returncode == 2 and "labels/train' is no folder" in result.stderr
 
 
-def coco(root, write_labels, suffix='_labelTrainIds.png'):
-    """check_dataset.py on COCO-Stuff's miniature whose label maps were written anew."""
+def check_coco(root, change_labels):
+    """Run check_dataset.py on a miniature of COCO-Stuff with changed label maps."""
     coco_stuff(root)
     for path in (root / 'annotations').rglob('*_labelTrainIds.png'):
-        labels = write_labels(np.asarray(Image.open(path)))
+        labels = change_labels(np.asarray(Image.open(path)))
         Image.fromarray(labels.astype(np.uint8)).save(path)
     command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), 'configs/zegformer_r50_coco.py']
     fields = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val')]
     return subprocess.run([*command, '--cfg-options', *fields], capture_output=True, text=True, cwd=ROOT)
 
 
-def test_raw_stuffthingmaps_are_found_out(tmp_path):
-    result = coco(tmp_path / 'right', lambda labels: labels)
+def test_raw_stuffthingmaps_are_reported(tmp_path):
+    result = check_coco(tmp_path / 'right', lambda labels: labels)
     assert result.returncode == 0 and 'COCO-Stuff' not in result.stdout, result.stdout + result.stderr
     gaps = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
     raw = np.array([value for value in range(182) if value not in gaps] + [255] * 85)
-    result = coco(tmp_path / 'raw', lambda labels: raw[labels])
+    result = check_coco(tmp_path / 'raw', lambda labels: raw[labels])
     assert result.returncode == 1
     assert 'wrong: COCO-Stuff: value 171 is of raw stuffthingmaps' in result.stdout, result.stdout
 
 
-def test_other_orders_of_coco_stuff_are_found_out():
+def test_other_orders_of_coco_stuff_are_reported():
     split = json.loads((ROOT / 'mmzeg/datasets/splits/coco_stuff_156_15.json').read_text())
     assert set(split['seen'] + split['unseen']) == set(CLASSES)
-    # Common things in many images, rare ones in few, all others between.
-    often = dict.fromkeys(COMMON, 30000) | dict.fromkeys(RARE, 200)
-    in_images = [often.get(name, 1000 + 29 * index) for index, name in enumerate(CLASSES)]
-    assert find_numbering_problems(dict(enumerate(in_images)) | {255: 9}, 118287) == []
-    seen_first = [in_images[CLASSES.index(name)] for name in (*split['seen'], *split['unseen'])]
-    (fault,) = find_numbering_problems(dict(enumerate(seen_first)), 118287)
-    assert 'numbered in another order' in fault and "'hair drier'" in fault
-    (fault,) = find_numbering_problems(dict(enumerate(seen_first[:156])), 118287)
-    assert 'none has a value above 155' in fault
-    # Of few files nothing is known.
-    assert find_numbering_problems(dict(enumerate(seen_first[:156])), 500) == [] == find_numbering_problems({255: 3}, 118287)
+    # Common classes are in many images, rare ones in few, all others between.
+    extremes = dict.fromkeys(COMMON_CLASSES, 30000) | dict.fromkeys(RARE_CLASSES, 200)
+    num_images = [extremes.get(name, 1000 + 29 * index) for index, name in enumerate(CLASSES)]
+    assert find_numbering_problems(dict(enumerate(num_images)) | {255: 9}, 118287) == []
+    seen_first = [num_images[CLASSES.index(name)] for name in (*split['seen'], *split['unseen'])]
+    (problem,) = find_numbering_problems(dict(enumerate(seen_first)), 118287)
+    assert 'numbered in another order' in problem and "'hair drier'" in problem
+    (problem,) = find_numbering_problems(dict(enumerate(seen_first[:156])), 118287)
+    assert 'none has a value above 155' in problem
+    # A few files are not enough to decide.
+    assert find_numbering_problems(dict(enumerate(seen_first[:156])), 500) == []
+    assert find_numbering_problems({255: 3}, 118287) == []
