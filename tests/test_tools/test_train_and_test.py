@@ -142,7 +142,7 @@ def test_cut_off_files_are_named(data, tmp_path, kind, backend):
     result = run(TRAIN, data=data, work_dir=tmp_path / 'work', options=(*options, 'train_dataloader.num_workers=1'))
     assert result.returncode == 2, result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last.startswith(f'mmzeg: error: {data}/{kind}/train/') and 'not a whole image' in last
+    assert last.startswith(f'mmzeg: error: {data}/{kind}/train/') and 'truncated or not an image' in last
 
 
 def test_label_maps_of_more_classes_than_8_bits_hold_are_refused(tmp_path):
