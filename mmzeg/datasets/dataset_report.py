@@ -1,4 +1,4 @@
-"""Report of a dataset's files: images and pixels of every class, and problems; memory does not grow with image sizes."""
+"""Report what the files of a dataset hold, and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def test_ade20k_full(tmp_path):
     ids = [SPLIT['ade_full_id'][name] for name in NAMES]
     labels = np.resize([*ids, next(value for value in range(1, 3000) if value not in ids), 0], (30, 40))
     write_ade20k(source, labels)
-    large = write_ade20k(source, np.repeat(np.repeat(labels, 40, 0), 40, 1), 'ADE_val_00000002', 'validation/home/kitchen')
+    large_labels = np.repeat(np.repeat(labels, 40, 0), 40, 1)
+    large_image = write_ade20k(source, large_labels, 'ADE_val_00000002', 'validation/home/kitchen')
     result = run('ade20k_full', source, out)
     assert result.returncode == 0 and '2 images' in result.stdout, result.stderr
     labels = np.asarray(Image.open(out / 'annotations/training/ADE_train_00000001.png'))
@@ -67,10 +68,10 @@ def test_ade20k_full(tmp_path):
     assert run('ade20k_full', source, out, '--overwrite').returncode == 0
     assert existing.read_bytes() != b'mine' and not list(out.rglob('*.part'))
 
-    large.write_bytes(large.read_bytes()[:500])
+    large_image.write_bytes(large_image.read_bytes()[:500])
     result = run('ade20k_full', source, tmp_path / 'other')
     assert result.returncode == 2 and 'ADE_val_00000002.jpg: truncated or not an image' in result.stderr
-    large.unlink()
+    large_image.unlink()
     result = run('ade20k_full', source, out)
     assert result.returncode == 2 and 'ADE_val_00000002.jpg: no such file, but index_ade20k.pkl' in result.stderr
 

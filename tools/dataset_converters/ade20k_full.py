@@ -105,7 +105,7 @@ def convert(item: tuple[Path, str], out: Path, table: np.ndarray, overwrite: boo
     image = _read_rgb(image_path)
     code = _read_rgb(label_path(image_path))
     if code.shape != image.shape:
-        raise ValueError(f'{label_path(image_path)}: its size is not that of {image_path.name}: unpack the release again')
+        raise ValueError(f'{label_path(image_path)}: not of the size of {image_path.name}: unpack the release again')
     labels = table[code[..., 0].astype(np.int64) // 10 * 256 + code[..., 1]]
 
     # Reduce large images.

@@ -57,7 +57,7 @@ def draw_batches(
 def _augment(crops: Tensor) -> Tensor:
     """Apply a random affine transform to every crop (N, 3, h, w); pixels from outside are zero, as masked ones are."""
     num_crops = len(crops)
-    # Rotate only a third: half of the world's objects stand upright, and the others are rotated already.
+    # Rotate 30 % only: half of the world's objects stand upright, and the others are rotated already.
     angle = 2 * torch.pi * torch.rand(num_crops) * (torch.rand(num_crops) < 0.3)
     scale = torch.empty(num_crops, 2).uniform_(0.85, 1.18)
     flip = torch.where(torch.rand(num_crops) < 0.5, -1.0, 1.0)

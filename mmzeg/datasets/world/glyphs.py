@@ -1,7 +1,7 @@
 """Silhouettes of matplotlib's own DejaVu Sans, filled by arithmetic that is the same on every machine.
 
-Only + - * / and comparisons of float64, which IEEE 754 fixes to the last bit, and integers. Rasterisers of libraries may
-round differently in their next version, and processors round sines differently.
+Only + - * / and comparisons of float64, which IEEE 754 fixes to the last bit, and integers. The next version of a
+library's rasteriser may round differently, and processors round sines differently.
 """
 
 import hashlib
