@@ -1,4 +1,4 @@
-"""Tables and marks of the page as HTML. Class names are text in it, whatever they are."""
+"""Legend, explanation and class names of the demo page as HTML; class names are escaped."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from mmzeg.apis.drawing import palette, percent
+from mmzeg.apis.html_elements import html_table
 from mmzeg.vocabulary import Vocabulary
 
-LEGEND_ROWS, NAME_LENGTH = 30, 60
+MAX_LEGEND_ROWS = 30
+MAX_NAME_LENGTH = 60
 CSS = """
 .mmzeg table, .mmzeg table * { border: 0; }
 .mmzeg table { border-collapse: collapse; width: 100%; margin: 0 0 12px; font-size: 14px; }
@@ -27,67 +29,71 @@ CSS = """
 """
 
 
-def legend(vocabulary: Vocabulary, shares: dict[str, np.ndarray]) -> str:
-    """The classes that won somewhere: colour, name, and share of the picture (C,), 0..1, in every mode."""
-    colours, stacked = palette(len(vocabulary)), np.stack(list(shares.values()))
-    found = [label for label in np.argsort(-stacked.max(0), kind='stable') if stacked[:, label].any()]
+def legend_table(vocabulary: Vocabulary, areas: dict[str, np.ndarray]) -> str:
+    """Return a table of the classes with pixels in any result: colour, name, and area per result.
+
+    Args:
+        vocabulary (Vocabulary): C classes.
+        areas (dict[str, np.ndarray]): By fusion mode, the area (C,) of every class as a fraction of the image, 0..1.
+    """
+    colours = palette(len(vocabulary))
+    stacked_areas = np.stack(list(areas.values()))
+    by_area = np.argsort(-stacked_areas.max(0), kind='stable')
+    labels = [label for label in by_area if stacked_areas[:, label].any()]
     rows = []
-    for label in found[:LEGEND_ROWS]:
+    for label in labels[:MAX_LEGEND_ROWS]:
         colour = '#{:02x}{:02x}{:02x}'.format(*colours[label])
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
-        name = _mark(vocabulary.names[label], vocabulary)
-        rows.append([swatch + name, *(escape(percent(share)) for share in stacked[:, label])])
-    left = f'<p>and {len(found) - LEGEND_ROWS} more</p>' if len(found) > LEGEND_ROWS else ''
-    return table('Share of the picture', ['class', *shares], rows) + left
+        chip = class_chip(vocabulary.names[label], vocabulary.is_seen(vocabulary.names[label]))
+        rows.append([swatch + chip, *(escape(percent(area)) for area in stacked_areas[:, label])])
+    table = html_table(['class', *areas], rows, caption='Area in the image', numeric=True)
+    if len(labels) > MAX_LEGEND_ROWS:
+        table += f'<p>and {len(labels) - MAX_LEGEND_ROWS} more</p>'
+    return table
 
 
-def explanation(found: dict, vocabulary: Vocabulary, mode: str) -> str:
-    """What ``Session.explain`` says of a pixel."""
-    lists = {'text (seg)': found['seg'], 'CLIP (img)': found['img'], f'this mode ({mode})': found['fused']}
-    lists = {head: names for head, names in lists.items() if names is not None}
-    opinions = [
-        [f'{escape(name)} <b>{score:.3f}</b>' for name, score in line] for line in zip(*lists.values(), strict=True)
+def explanation_html(explanation: dict, vocabulary: Vocabulary, mode: str) -> str:
+    """Return the result of ``Session.explain_pixel`` as a paragraph and two tables."""
+    # One column per branch that has scores.
+    branches = {'seg': 'text classifier (seg)', 'img': 'CLIP (img)', 'fused': f'this mode ({mode})'}
+    branches = {branch: title for branch, title in branches.items() if explanation[branch] is not None}
+    rankings = zip(*(explanation[branch] for branch in branches), strict=True)
+    segment_rows = [[f'{escape(name)} <b>{score:.3f}</b>' for name, score in rank] for rank in rankings]
+    runner_up_rows = [
+        [class_chip(name, vocabulary.is_seen(name)), f'{score:.3f}'] for name, score in explanation['runners_up']
     ]
-    runners = [[_mark(name, vocabulary), f'{score:.3f}'] for name, score in found['runners_up']]
+    name = explanation['name']
+    text = (
+        f'Mode {mode}, pixel ({explanation["x"]}, {explanation["y"]}): score {explanation["score"]:.3f}, calibrated. '
+        f'The pixel belongs to segment {explanation["query"]}, outlined in the image. The segment covers '
+        f'{escape(percent(explanation["area"]))} of the image; its mask is {explanation["mask"]:.2f} at this pixel.'
+    )
     return (
-        f'<h3>{_mark(found["name"], vocabulary)}</h3>'
-        f'<p>Mode {mode}, pixel ({found["x"]}, {found["y"]}): score {found["score"]:.3f}, calibrated. It belongs '
-        f'to segment {found["query"]}, outlined, which covers {escape(percent(found["share"]))} of the picture '
-        f'and whose mask is {found["mask"]:.2f} here.</p>'
-        + table('SegmentPredictions on the segment', list(lists), opinions, numbers=False)
-        + table('Runners-up of the pixel', ['class', 'score, calibrated'], runners)
+        f'<h3>{class_chip(name, vocabulary.is_seen(name))}</h3><p>{text}</p>'
+        + html_table(list(branches.values()), segment_rows, caption='Scores of the segment')
+        + html_table(['class', 'calibrated score'], runner_up_rows, caption='Runners-up at the pixel', numeric=True)
     )
 
 
-def chips(names: Sequence[str], trained: Sequence[str]) -> str:
-    """Names as they are understood; those that the model was not trained on are marked."""
-    unseen = set(names).difference(trained)
-    count = f'{len(names)} classes, {len(unseen)} of them unseen, that is, not among the classes of training.'
-    return f'<div class="chips">{count}<br>{" ".join(marked(name, name not in unseen) for name in names)}</div>'
+def class_chips(names: Sequence[str], train_names: Sequence[str]) -> str:
+    """Return the parsed class names, with a star for those that the model was not trained on."""
+    unseen = set(names).difference(train_names)
+    count = f'{len(names)} classes, {len(unseen)} of them unseen (not among the classes of the training).'
+    chips = ' '.join(class_chip(name, name not in unseen) for name in names)
+    return f'<div class="chips">{count}<br>{chips}</div>'
 
 
-def marked(name: str, seen: bool) -> str:
-    """A class name, with a star if it is unseen."""
-    short = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + '…'
-    return f'<span class="chip{"" if seen else " unseen"}">{escape(short)}{"" if seen else " *"}</span>'
+def class_chip(name: str, seen: bool) -> str:
+    """Return a class name, with a star if it is unseen."""
+    short = name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + '…'
+    if seen:
+        return f'<span class="chip">{escape(short)}</span>'
+    return f'<span class="chip unseen">{escape(short)} *</span>'
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table of cells that are HTML already; with ``numbers`` all columns but the first are set to the right."""
-    kinds = [' class="number"' if numbers and place else '' for place in range(len(heads))]
-    top = ''.join(f'<th scope="col"{kind}>{escape(head)}</th>' for kind, head in zip(kinds, heads, strict=True))
-    body = ''.join(
-        f'<tr>{"".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True))}</tr>' for row in rows
-    )
-    return f'<table><caption>{escape(caption)}</caption><tr>{top}</tr>{body}</table>'
-
-
-def problem(error: Exception | str, path: str | None = None) -> str:
-    """One line of what is wrong, without the folder in which the server keeps the file ``path``."""
+def error_message(error: Exception | str, path: str | None = None) -> str:
+    """Return an error in one line, without the folder in which the server keeps the file ``path``."""
     line = ' '.join(str(error).split())
-    line = line if path is None else line.replace(path, Path(path).name)
+    if path is not None:
+        line = line.replace(path, Path(path).name)
     return f'<div class="error" role="alert">{escape(line)}</div>'
-
-
-def _mark(name: str, vocabulary: Vocabulary) -> str:
-    return marked(name, vocabulary.is_seen(name))

@@ -1,4 +1,4 @@
-"""A label map over its picture, with a legend that can be read."""
+"""Label maps as images: colours over the input with a legend, and PNG files with a palette."""
 
 import colorsys
 import io
@@ -13,83 +13,95 @@ from PIL import Image, ImageDraw, ImageFont
 from mmzeg.class_names import split_synonyms
 
 
-def palette(count: int) -> np.ndarray:
-    """(count, 3) uint8 RGB colours; neighbours are far apart in hue, those of one hue in brightness."""
-    hues = (np.arange(count) * 0.618034) % 1
-    shades = [
-        colorsys.hsv_to_rgb(hue, (0.85, 0.55)[index % 2], (1.0, 0.75)[index // 2 % 2]) for index, hue in enumerate(hues)
-    ]
-    return (255 * np.array(shades)).round().astype(np.uint8)
+def palette(num_classes: int) -> np.ndarray:
+    """Return (num_classes, 3) uint8 RGB colours: neighbours differ in hue, equal hues in brightness."""
+    hues = (np.arange(num_classes) * 0.618034) % 1
+    colours = []
+    for index, hue in enumerate(hues):
+        saturation = (0.85, 0.55)[index % 2]
+        brightness = (1.0, 0.75)[index // 2 % 2]
+        colours.append(colorsys.hsv_to_rgb(hue, saturation, brightness))
+    return (255 * np.array(colours)).round().astype(np.uint8)
 
 
 def overlay(
-    picture: np.ndarray,
+    image: np.ndarray,
     label_map: np.ndarray,
     names: Sequence[str],
     unseen: Collection[str] = (),
     opacity: float = 0.55,
-    steady: bool = False,
+    fixed_layout: bool = False,
 ) -> np.ndarray:
-    """A picture (H, W', 3) uint8: the colours of classes over (H, W, 3) in grey, and beside it the names, by area.
+    """Draw a label map over its image in grey, with a legend of the classes by area to the right.
 
     Args:
-        picture (np.ndarray): (H, W, 3) uint8 RGB.
+        image (np.ndarray): (H, W, 3) uint8 RGB.
         label_map (np.ndarray): (H, W) indices of ``names``.
         names (Sequence[str]): Class names; of synonyms the first is written.
         unseen (Collection[str]): Names that get a star.
-        opacity (float): Of the colours, 0..1.
-        steady (bool): For videos: W' is the same whatever is found, and every name has its row if there is room.
+        opacity (float): Of the colours, 0..1. Defaults to 0.55.
+        fixed_layout (bool): For videos: the width is the same for every label map, and every class has its own row if
+            all fit. Defaults to False.
+
+    Returns:
+        np.ndarray: (H', W', 3) uint8 RGB; H' is H, or the height of one legend row if that is larger.
     """
     colours = palette(len(names))
-    # Over grey, as a blue sky under another colour would have the colour of a third class.
-    grey = np.asarray(Image.fromarray(picture).convert('L'))[..., None]
-    drawn = ((1 - opacity) * grey + opacity * colours[label_map]).astype(np.uint8)
-    drawn[:, 1:][label_map[:, 1:] != label_map[:, :-1]] = 0
-    drawn[1:][label_map[1:] != label_map[:-1]] = 0
-    counts = np.bincount(label_map.ravel(), minlength=len(names))
-    size = int(np.clip(picture.shape[0] // 28, 12, 40))
-    font, line = _font(size), int(1.6 * size)
-    # What does not fit is counted, not cut.
-    fitting = max(1, picture.shape[0] // line)
-    order = np.argsort(-counts, kind='stable')[: np.count_nonzero(counts)]
-    if steady and len(names) <= fitting:
-        order = np.arange(len(names))
+    # Over grey: a blue sky under another colour would look like a third class.
+    grey = np.asarray(Image.fromarray(image).convert('L'))[..., None]
+    drawing = ((1 - opacity) * grey + opacity * colours[label_map]).astype(np.uint8)
+    # Black outlines between classes.
+    drawing[:, 1:][label_map[:, 1:] != label_map[:, :-1]] = 0
+    drawing[1:][label_map[1:] != label_map[:-1]] = 0
+
+    # Rows of the legend: colour and text.
+    font_size = int(np.clip(image.shape[0] // 28, 12, 40))
+    line_height = int(1.6 * font_size)
+    max_rows = max(1, image.shape[0] // line_height)
+    areas = np.bincount(label_map.ravel(), minlength=len(names))
+    labels = np.argsort(-areas, kind='stable')[: np.count_nonzero(areas)]
+    if fixed_layout and len(names) <= max_rows:
+        labels = np.arange(len(names))
     titles = [f'{split_synonyms(name)[0]}{"*" if name in unseen else ""}  ' for name in names]
-    rows = [(colours[label], titles[label] + percent(counts[label] / label_map.size)) for label in order]
-    if len(rows) > fitting:
-        rows = [*rows[: fitting - 1], (None, f'and {len(rows) - fitting + 1} more')]
-    widest = [f'{title}100.0 %' for title in titles] if steady else [text for _, text in rows]
-    width = int(max(map(font.getlength, widest))) + 3 * size
-    legend = Image.new('RGB', (width, max(picture.shape[0], line)), 'white')
+    rows = [(colours[label], titles[label] + percent(areas[label] / label_map.size)) for label in labels]
+    if len(rows) > max_rows:
+        rows = [*rows[: max_rows - 1], (None, f'and {len(rows) - max_rows + 1} more')]
+
+    # Wide enough for the longest text, of all classes if the layout is fixed.
+    font = _font(font_size)
+    texts = [f'{title}100.0 %' for title in titles] if fixed_layout else [text for _, text in rows]
+    width = int(max(map(font.getlength, texts))) + 3 * font_size
+    legend = Image.new('RGB', (width, max(image.shape[0], line_height)), 'white')
     pen = ImageDraw.Draw(legend)
-    for number, (colour, text) in enumerate(rows):
-        top = number * line + (line - size) // 2
+    for index, (colour, text) in enumerate(rows):
+        top = index * line_height + (line_height - font_size) // 2
         if colour is not None:
-            pen.rectangle((size // 2, top, size // 2 + size, top + size), fill=tuple(colour.tolist()), outline='black')
-        pen.text((2 * size, top), text, fill='black', font=font)
-    drawn = np.pad(drawn, ((0, legend.height - drawn.shape[0]), (0, 0), (0, 0)), constant_values=255)
-    return np.concatenate([drawn, np.asarray(legend)], 1)
+            box = (font_size // 2, top, font_size // 2 + font_size, top + font_size)
+            pen.rectangle(box, fill=tuple(colour.tolist()), outline='black')
+        pen.text((2 * font_size, top), text, fill='black', font=font)
+    drawing = np.pad(drawing, ((0, legend.height - drawing.shape[0]), (0, 0), (0, 0)), constant_values=255)
+    return np.concatenate([drawing, np.asarray(legend)], 1)
 
 
-def indexed_png(label_map: np.ndarray, count: int) -> bytes:
-    """A PNG of (H, W) indices of ``count`` classes in the colours of ``palette``; of more than 256 16 bits of grey."""
-    if count > 256:
-        return encoded(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
+def indexed_png(label_map: np.ndarray, num_classes: int) -> bytes:
+    """Encode a label map (H, W) as PNG: class indices with ``palette``, or 16 bits of grey for over 256 classes."""
+    if num_classes > 256:
+        return encode_image_file(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
     image = Image.fromarray(label_map.astype(np.uint8))
-    image.putpalette(palette(count).tobytes())
-    return encoded(image, 'PNG')
+    image.putpalette(palette(num_classes).tobytes())
+    return encode_image_file(image, 'PNG')
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """In memory, before a file is opened: of a full disk Pillow's own writing says nothing that helps."""
+def encode_image_file(image: Image.Image, file_format: str, **options: object) -> bytes:
+    """Return the bytes of an image file. Pillow's own writing reports a full disk without naming the file."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
-def percent(share: float) -> str:
-    """A share, 0..1, in %."""
-    return '< 0.1 %' if 0 < share < 0.0005 else f'{100 * share:.1f} %'
+def percent(fraction: float) -> str:
+    """Format a fraction, 0..1, in percent."""
+    return '< 0.1 %' if 0 < fraction < 0.0005 else f'{100 * fraction:.1f} %'
 
 
 @lru_cache

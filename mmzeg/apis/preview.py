@@ -1,4 +1,4 @@
-"""Label maps while a slider moves: masks are kept at the size of a screen; only fusion and argmax are done again."""
+"""Label maps at screen size for many settings: masks are resized once, only fusion and argmax are repeated."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,67 +9,95 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.apis.segment_predictions import SegmentPredictions
+from mmzeg.models.calibration import calibrated_labels
 from mmzeg.models.fusion import ScoreFusion
-from mmzeg.models.label_map import mask_rows
+from mmzeg.models.mask_rows import mask_rows
 
-# Side, in pixels, of the squares for each of which it is found out which classes can win in it at all.
-SIDE = 24
+# Side, in pixels, of the tiles. Classes that cannot win anywhere in a tile are skipped in it.
+TILE_SIDE = 24
 
 
 class Preview:
-    """Label maps of one picture for many settings, each as the argmax of the whole map at this size.
+    """Label maps of one image for many settings, each equal to the argmax of the semantic map at this size.
 
     Args:
-        opinions (SegmentPredictions): Of the picture.
-        size (Sequence[int]): Height and width (h, w) to draw at. Masks take 4 x Q bytes a pixel.
+        predictions (SegmentPredictions): Of the image.
+        size (Sequence[int]): Height h and width w of the label maps. Masks take 4 * Q bytes per pixel.
     """
 
-    def __init__(self, opinions: SegmentPredictions, size: Sequence[int]) -> None:
-        self.opinions, self.size = opinions, tuple(size)
-        geometry = replace(opinions.geometry, original=self.size)
-        masks = torch.cat(list(mask_rows(opinions.mask_logits, geometry, len(opinions.vocabulary))), 1)
-        height, width = (-(-side // SIDE) for side in self.size)
-        padded = F.pad(masks, (0, width * SIDE - self.size[1], 0, height * SIDE - self.size[0]))
-        squares = padded.view(len(masks), height, SIDE, width, SIDE).permute(1, 3, 0, 2, 4)
-        self._grid, self._squares = (height, width), squares.reshape(height * width, len(masks), SIDE * SIDE)
-        self._most, self._least = self._squares.amax(2), self._squares.amin(2)
-        self._kept: dict[tuple[str, float], list[tuple[Tensor, Tensor]]] = {}
+    def __init__(self, predictions: SegmentPredictions, size: Sequence[int]) -> None:
+        self.predictions = predictions
+        self.size = tuple(size)
+        # Masks (Q, h, w), padded to whole tiles.
+        sizes = replace(predictions.sizes, original=self.size)
+        masks = torch.cat(list(mask_rows(predictions.mask_logits, sizes, len(predictions.vocabulary))), 1)
+        rows, columns = (-(-side // TILE_SIDE) for side in self.size)
+        padded = F.pad(masks, (0, columns * TILE_SIDE - self.size[1], 0, rows * TILE_SIDE - self.size[0]))
+        # Tiles (rows * columns, Q, TILE_SIDE ** 2), and the range of each mask in each tile.
+        tiles = padded.view(len(masks), rows, TILE_SIDE, columns, TILE_SIDE).permute(1, 3, 0, 2, 4)
+        self._grid = (rows, columns)
+        self._tiles = tiles.reshape(rows * columns, len(masks), TILE_SIDE * TILE_SIDE)
+        self._max_masks = self._tiles.amax(2)
+        self._min_masks = self._tiles.amin(2)
+        self._cache: dict[tuple[str, float], list[tuple[Tensor, Tensor]]] = {}
 
     @torch.no_grad()
     def label_map(self, mode: str, lam: float, gamma: float) -> np.ndarray:
-        """(h, w) int64 class indices; of another gamma alone at once, as what was found of mode and lambda is kept."""
+        """Return class indices (h, w) int64.
+
+        The best seen and the best unseen class of every pixel are cached per mode, so that another gamma is one
+        comparison per pixel.
+        """
         fusion = ScoreFusion(mode, lam, gamma)
         key = (mode, lam if mode in ('full', 'unseen') else 0.0)
-        if key not in self._kept:
-            for stale in [kept for kept in self._kept if kept[0] == mode]:
-                del self._kept[stale]
-            scores, seen = self.opinions.scores(fusion), self.opinions.seen
-            self._kept[key] = [self._best(scores, which) for which in (seen, ~seen)]
-        (seen_score, seen_label), (unseen_score, unseen_label) = self._kept[key]
-        return self._joined(torch.where(unseen_score > seen_score - gamma, unseen_label, seen_label))
+        if key not in self._cache:
+            # Of every mode, keep one lambda.
+            for stale in [cached for cached in self._cache if cached[0] == mode]:
+                del self._cache[stale]
+            scores = self.predictions.scores(fusion)
+            seen = self.predictions.seen
+            self._cache[key] = [self._best_classes(scores, seen), self._best_classes(scores, ~seen)]
+        best_seen, best_unseen = self._cache[key]
+        return self._untile(calibrated_labels(*best_seen, *best_unseen, gamma))
 
     def segment(self, fusion: ScoreFusion, label: int, query: int) -> np.ndarray:
-        """(h, w) bool: pixels of a class to which a query gives most."""
+        """Return the mask (h, w) bool of one segment: pixels of a class to which a query contributes most."""
         labels = self.label_map(fusion.mode, fusion.lam, fusion.gamma)
-        voices = self.opinions.scores(fusion)[:, label, None] * self._squares
-        return (labels == label) & (self._joined(voices.argmax(1)) == query)
+        contributions = self.predictions.scores(fusion)[:, label, None] * self._tiles
+        return (labels == label) & (self._untile(contributions.argmax(1)) == query)
 
-    def _best(self, scores: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Of every pixel the highest score among some classes, and its class, by squares."""
-        classes, count = torch.nonzero(which)[:, 0], len(self._squares)
+    def _best_classes(self, scores: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every pixel's highest score among some classes, and its class.
+
+        Args:
+            scores (Tensor): (Q, C).
+            allowed (Tensor): (C,) bool, which classes compete.
+
+        Returns:
+            tuple[Tensor, Tensor]: Scores (-inf where no class is allowed) and class indices, both (N, TILE_SIDE ** 2)
+            for N tiles.
+        """
+        classes = torch.nonzero(allowed)[:, 0]
         if not len(classes):
-            shape = count, SIDE * SIDE
+            shape = (len(self._tiles), TILE_SIDE * TILE_SIDE)
             return scores.new_full(shape, -torch.inf), classes.new_zeros(shape)
-        some = scores[:, classes]
-        # A class whose most in a square is below another's least wins nowhere in it. A little more for rounding.
-        able = self._most @ some >= (self._least @ some).amax(1, keepdim=True) - 1e-5
-        places = torch.nonzero(able)[:, 1].split(able.sum(1).tolist())
-        found = [(masks.t() @ some[:, place]).max(1) for masks, place in zip(self._squares, places, strict=True)]
-        values = torch.stack([best for best, _ in found])
-        return values, torch.stack([classes[place][index] for place, (_, index) in zip(places, found, strict=True)])
+        scores = scores[:, classes]
+        # A class whose upper bound in a tile is below another's lower bound wins nowhere in it; 1e-5 is for rounding.
+        lower_bounds = (self._min_masks @ scores).amax(1, keepdim=True)
+        is_candidate = self._max_masks @ scores >= lower_bounds - 1e-5
+        candidates = torch.nonzero(is_candidate)[:, 1].split(is_candidate.sum(1).tolist())
+        # Per tile, the best candidate of every pixel.
+        best_scores = []
+        best_classes = []
+        for masks, candidate in zip(self._tiles, candidates, strict=True):
+            best = (masks.t() @ scores[:, candidate]).max(1)
+            best_scores.append(best.values)
+            best_classes.append(classes[candidate][best.indices])
+        return torch.stack(best_scores), torch.stack(best_classes)
 
-    def _joined(self, squares: Tensor) -> np.ndarray:
-        """(h, w) of squares (N, SIDE x SIDE)."""
-        (rows, columns), (height, width) = self._grid, self.size
-        whole = squares.view(rows, columns, SIDE, SIDE).transpose(1, 2).reshape(rows * SIDE, columns * SIDE)
-        return whole[:height, :width].cpu().numpy()
+    def _untile(self, tiles: Tensor) -> np.ndarray:
+        """Return the map (h, w) of tiles (N, TILE_SIDE ** 2)."""
+        rows, columns = self._grid
+        height, width = self.size
+        tiles = tiles.view(rows, columns, TILE_SIDE, TILE_SIDE).transpose(1, 2)
+        return tiles.reshape(rows * TILE_SIDE, columns * TILE_SIDE)[:height, :width].cpu().numpy()

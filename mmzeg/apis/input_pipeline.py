@@ -1,0 +1,41 @@
+"""The test pipeline of a config, applied to images instead of the files of a dataset."""
+
+import cv2
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config
+
+# Transforms that read a dataset's files.
+LOADING_TRANSFORMS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
+# Pixels that may reach the network. Published configs resize to at most 1.6 million, which take R101 about 1.2 GB.
+MAX_INPUT_PIXELS = 1 << 22
+
+
+def build_input_pipeline(cfg: Config) -> Compose:
+    """Build the test pipeline of a config, with a loader of arrays in place of its loading transforms."""
+    transforms = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] not in LOADING_TRANSFORMS]
+    return Compose([dict(type='mmseg.LoadImageFromNDArray'), *transforms])
+
+
+def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
+    """Apply the pipeline to an image (H, W, 3) uint8 RGB.
+
+    Returns:
+        dict: ``inputs`` (3, h, w) and ``data_samples``, as mmseg's ``PackSegInputs`` gives them.
+
+    Raises:
+        ValueError: The image is too narrow to be resized, or too large for the network.
+    """
+    height, width = image.shape[:2]
+    try:
+        data = pipeline(dict(img=image[..., ::-1]))
+    except (cv2.error, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f'an image of {width} x {height} cannot be resized to the size of the test pipeline: crop or pad it'
+        ) from error
+    if data['inputs'][0].numel() > MAX_INPUT_PIXELS:
+        raise ValueError(
+            f'an image of {width} x {height} would reach the network with more than {MAX_INPUT_PIXELS} pixels: make it '
+            'smaller, or give the test pipeline of the config a Resize'
+        )
+    return data
