@@ -1,4 +1,4 @@
-"""Time by stages and peak memory, for the benchmarks beside it."""
+"""Time by stages, peak memory, and the order of repeated measurements."""
 
 import ctypes
 import os
@@ -8,48 +8,69 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 
 import torch
 
-PAGE = os.sysconf('SC_PAGE_SIZE')
+PAGE_SIZE = os.sysconf('SC_PAGE_SIZE')
+# Seconds between two readings of the process's memory.
+SAMPLING_INTERVAL = 0.002
+
+Case = TypeVar('Case')
 
 
-def in_turns(cases: Sequence, repeats: int) -> Iterator[tuple[int, object]]:
-    """(round, case): round 0 warms up; every other one goes backwards, as busy machines slow down within a round."""
-    for step in range(repeats + 1):
-        for case in cases if step % 2 else reversed(cases):
-            yield step, case
+def interleave(cases: Sequence[Case], repeats: int) -> Iterator[tuple[int, Case]]:
+    """Yield every case once per round, so that changes of the machine's speed meet all cases alike.
+
+    Every other round goes backwards, as busy machines slow down within a round.
+
+    Args:
+        cases (Sequence): What is measured.
+        repeats (int): Rounds after round 0, which warms up.
+
+    Yields:
+        tuple: Round and case.
+    """
+    for round_index in range(repeats + 1):
+        for case in cases if round_index % 2 else reversed(cases):
+            yield round_index, case
 
 
 class Stopwatch:
-    """Seconds spent in stages, each without the stages that it calls.
+    """Measure the seconds of stages, each without the stages that it calls.
 
     Args:
-        device (torch.device): Whose work is waited for where a stage ends.
+        device (torch.device): Where the work runs. The end of a stage waits for a GPU to finish.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, defaultdict(float)
-        self._running: list[str] = []
-        self._since = 0.0
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        # Stages that have begun and not ended, the innermost last.
+        self._stages: list[str] = []
+        self._started_at = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what is done inside for a stage."""
-        self._turn()
-        self._running.append(name)
+        """Add the time within the ``with`` block to a stage."""
+        self._add_to_current()
+        self._stages.append(name)
         try:
             yield
         finally:
-            self._turn()
-            self._running.pop()
+            self._add_to_current()
+            self._stages.pop()
 
     @contextmanager
-    def watch(self, functions: dict[tuple[type, str], str]) -> Iterator[None]:
-        """Count every call of these methods, by class and name, for a stage."""
+    def watch(self, methods: dict[tuple[type, str], str]) -> Iterator[None]:
+        """Add the time of every call of some methods to stages, within the ``with`` block.
+
+        Args:
+            methods (dict): (class, method name) -> stage.
+        """
         with ExitStack() as stack:
-            for (owner, name), stage in functions.items():
+            for (owner, name), stage in methods.items():
                 stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name), stage)))
             yield
 
@@ -60,29 +81,40 @@ class Stopwatch:
 
         return timed
 
-    def _turn(self) -> None:
+    def _add_to_current(self) -> None:
+        """Add the time since the last call to the innermost stage."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
-        if self._running:
-            self.seconds[self._running[-1]] += now - self._since
-        self._since = now
+        if self._stages:
+            self.seconds[self._stages[-1]] += now - self._started_at
+        self._started_at = now
 
 
 class PeakMemory:
-    """``with PeakMemory(device) as memory``: ``memory.mib`` is the peak above what was held before."""
+    """Measure the peak memory within a ``with`` block, above what was allocated before.
+
+    On a CPU a thread reads the resident memory of this process; on a GPU torch's allocator reports its peak.
+
+    Args:
+        device (torch.device): Whose memory is measured.
+
+    Attributes:
+        mib (float): The peak in MiB, after the block.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.mib = device, 0.0
+        self.device = device
+        self.mib = 0.0
 
     def __enter__(self) -> 'PeakMemory':
         if self.device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
             return self
-        self._before = self._peak = resident(trimmed=True)
+        self._before = self._peak = resident_bytes(trim=True)
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
 
@@ -94,13 +126,17 @@ class PeakMemory:
         self._thread.join()
         self.mib = (self._peak - self._before) / 2**20
 
-    def _look(self) -> None:
-        while not self._done.wait(0.002):
-            self._peak = max(self._peak, resident())
+    def _sample(self) -> None:
+        while not self._done.wait(SAMPLING_INTERVAL):
+            self._peak = max(self._peak, resident_bytes())
 
 
-def resident(trimmed: bool = False) -> int:
-    """Bytes of this process in memory, as Linux counts them; ``trimmed``: what was freed is given back first."""
-    if trimmed:
+def resident_bytes(trim: bool = False) -> int:
+    """Return the resident memory of this process in bytes, as Linux counts it.
+
+    Args:
+        trim (bool): Return freed memory to the system first. Defaults to False.
+    """
+    if trim:
         ctypes.CDLL(None).malloc_trim(0)
-    return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE
+    return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE_SIZE

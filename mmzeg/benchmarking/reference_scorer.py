@@ -1,6 +1,7 @@
-"""ZegFormer's test as reference/method.md tells it, plainly: what the faster ways must equal, and are timed against.
+"""ZegFormer's test computed plainly, as the released code does it: what faster code must equal and is timed against.
 
-A full-size masked picture for every query, all sub-images in one batch through CLIP, one einsum over the whole map.
+One full-size masked image per query, all crops in one batch through CLIP, one einsum for the semantic map
+(docs/en/method.md#masked-crops and #semantic-map).
 """
 
 from collections.abc import Sequence
@@ -10,63 +11,98 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from mmzeg.models import CLIPCropScorer
+from mmzeg.models.scorers import BaseScorer, CLIPCropScorer
 from mmzeg.vocabulary import Vocabulary
 
 
-class ReferenceScorer:
-    """CLIP's opinion; CLIP, prompts, styles and growth are those of a ``CLIPCropScorer``, to which it stands in."""
+class ReferenceScorer(BaseScorer):
+    """Score segments as a ``CLIPCropScorer`` does, without its shortcuts.
+
+    Args:
+        scorer (CLIPCropScorer): The scorer whose CLIP, prompts, crop modes and mask dilation are used.
+    """
 
     def __init__(self, scorer: CLIPCropScorer) -> None:
-        self.scorer, self.clip = scorer, scorer.clip
+        super().__init__()
+        self.scorer = scorer
+        self.clip = scorer.clip
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, mask_logits: Tensor, vocabulary: Vocabulary, valid: tuple[int, int]) -> Tensor:
-        """(Q, C) logits; arguments as of ``CLIPCropScorer``."""
-        image = self.scorer.normalize(image, valid)
+    def encode(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
+        """Return unit embeddings (Q, d) of the crops of one image, averaged over the crop modes."""
+        # Masks at the size of the image
+        image = self.scorer.normalize(image, valid_size)
         masks = F.interpolate(mask_logits[None], size=image.shape[-2:], mode='bilinear', align_corners=False)[0]
         masks = masks.sigmoid() > 0.5
-        if grow := self.scorer.grow:
-            masks = F.max_pool2d(masks[None].float(), 2 * grow + 1, stride=1, padding=grow)[0] > 0
-        looks = [
-            F.normalize(self.clip.encode_image(crops(image, masks, self.clip.image_size, style)), dim=-1)
-            for style in self.scorer.styles
-        ]
-        segments = F.normalize(sum(looks), dim=-1)
-        text = self.clip.text_embeddings(vocabulary.names, self.scorer.prompts).to(segments)
-        return self.clip.logit_scale * segments @ text.t()
+        dilation = self.scorer.mask_dilation
+        if dilation:
+            masks = F.max_pool2d(masks[None].float(), 2 * dilation + 1, stride=1, padding=dilation)[0] > 0
+        # CLIP embeddings of the crops
+        embeddings = []
+        for crop_mode in self.scorer.crop_modes:
+            crops = reference_crops(image, masks, self.clip.image_size, crop_mode)
+            embeddings.append(F.normalize(self.clip.encode_image(crops), dim=-1))
+        return F.normalize(sum(embeddings), dim=-1)
+
+    @torch.no_grad()
+    def classify(self, embeddings: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Return CLIP logits (Q, C): scale times cosine."""
+        text = self.clip.text_embeddings(vocabulary.names, self.scorer.prompts).to(embeddings)
+        return self.clip.logit_scale * embeddings @ text.t()
 
 
-def crops(image: Tensor, masks: Tensor, size: Sequence[int], style: str) -> Tensor:
-    """(Q, 3, h, w) of a normalised image (3, H, W) and masks (Q, H, W), bool; styles ``crop`` and ``cropmask``."""
-    boxes = image.new_tensor([[query, *box(mask)] for query, mask in enumerate(masks)])
-    pictures = image.expand(len(masks), -1, -1, -1)
-    if style == 'cropmask':
-        pictures = image * masks[:, None]
-    return roi_align(pictures, boxes, tuple(size), sampling_ratio=-1, aligned=True)
+def reference_crops(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: str) -> Tensor:
+    """Return the crops of all masks, by torchvision's RoIAlign on one full-size image per mask.
+
+    Args:
+        image (Tensor): (3, H, W), normalised.
+        masks (Tensor): (Q, H, W) bool.
+        size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
+        crop_mode (str): ``crop`` or ``cropmask``.
+
+    Returns:
+        Tensor: (Q, 3, h, w).
+    """
+    boxes = image.new_tensor([[query, *reference_box(mask)] for query, mask in enumerate(masks)])
+    images = image.expand(len(masks), -1, -1, -1)
+    if crop_mode == 'cropmask':
+        images = image * masks[:, None]
+    return roi_align(images, boxes, tuple(size), sampling_ratio=-1, aligned=True)
 
 
-def box(mask: Tensor) -> tuple[int, int, int, int]:
-    """First and last column and row of a mask (H, W), or all of the image where that has no area."""
+def reference_box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Return the box (x0, y0, x1, y1) of a mask (H, W): its first and last column and row.
+
+    A box without area becomes the complete image (0, 0, W, H), as in the released code.
+    """
     height, width = mask.shape
     rows, columns = mask.nonzero(as_tuple=True)
-    if len(rows):
-        found = columns.min().item(), rows.min().item(), columns.max().item(), rows.max().item()
-        if (found[2] - found[0]) * (found[3] - found[1]):
-            return found
-    return 0, 0, width, height
+    if len(rows) == 0:
+        return 0, 0, width, height
+    x0, x1 = columns.min().item(), columns.max().item()
+    y0, y1 = rows.min().item(), rows.max().item()
+    if x0 == x1 or y0 == y1:
+        return 0, 0, width, height
+    return x0, y0, x1, y1
 
 
-def semantic_map(
+def reference_semantic_map(
     scores: Tensor,
     mask_logits: Tensor,
-    size: Sequence[int],
+    padded: Sequence[int],
     valid: Sequence[int],
     original: Sequence[int],
-    taken: Tensor,
+    class_offset: Tensor,
 ) -> Tensor:
-    """Calibrated map (C, H, W) at the original size; arguments as of ``label_map``."""
-    masks = F.interpolate(mask_logits[None], size=tuple(size), mode='bilinear', align_corners=False)[0].sigmoid()
-    found = torch.einsum('qc,qhw->chw', scores, masks)[:, : valid[0], : valid[1]]
-    found = F.interpolate(found[None], size=tuple(original), mode='bilinear', align_corners=False)[0]
-    return found - taken[:, None, None]
+    """Return the calibrated semantic map (C, H, W) of one image at its original size.
+
+    Args:
+        scores (Tensor): (Q, C) fused scores.
+        mask_logits (Tensor): (Q, h, w).
+        padded, valid, original (Sequence[int]): Heights and widths, see ``mmzeg.models.image_sizes.ImageSizes``.
+        class_offset (Tensor): (C,) what calibration subtracts from each class.
+    """
+    masks = F.interpolate(mask_logits[None], size=tuple(padded), mode='bilinear', align_corners=False)[0].sigmoid()
+    semantic_map = torch.einsum('qc,qhw->chw', scores, masks)[:, : valid[0], : valid[1]]
+    semantic_map = F.interpolate(semantic_map[None], size=tuple(original), mode='bilinear', align_corners=False)[0]
+    return semantic_map - class_offset[:, None, None]

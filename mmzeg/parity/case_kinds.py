@@ -1,0 +1,40 @@
+"""Check a golden case of any kind."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from mmzeg.parity.comparison import Comparison
+from mmzeg.parity.per_pixel_case import WEIGHTS as PER_PIXEL_WEIGHTS
+from mmzeg.parity.per_pixel_case import check_per_pixel
+from mmzeg.parity.released_case import require_files
+from mmzeg.parity.zegformer_case import check_zegformer
+
+# Each takes the case's folder and the content of its case.json.
+KINDS: dict[str, Callable[[Path, dict], Comparison]] = dict(zegformer=check_zegformer, per_pixel=check_per_pixel)
+
+
+def check_case(folder: Path) -> Comparison:
+    """Compare mmzeg with everything in a case folder.
+
+    Args:
+        folder (Path): With ``case.json``, whose ``kind`` is one of ``KINDS``. A case without ``kind`` is of the released
+            ZegFormer, or of its per-pixel baseline if the folder holds that one's weights.
+
+    Returns:
+        Comparison: A row per value; a golden tensor that is not compared fails.
+
+    Raises:
+        FileNotFoundError: A file of the case is missing; names it.
+        ValueError: The kind is unknown, or a file is truncated; names the file.
+    """
+    settings_file = folder / 'case.json'
+    require_files(settings_file)
+    settings = json.loads(settings_file.read_text())
+    default = 'per_pixel' if (folder / PER_PIXEL_WEIGHTS).is_file() else 'zegformer'
+    kind = settings.get('kind', default)
+    if kind not in KINDS:
+        raise ValueError(f'{settings_file}: kind {kind!r} is unknown: use one of {", ".join(KINDS)}')
+    comparison = KINDS[kind](folder, settings)
+    comparison.fail_not_compared()
+    return comparison
