@@ -1,1 +1,1 @@
-"""Lets the tests import what stands beside this file."""
+"""Makes the helper modules of this folder importable: pytest adds the folder of a conftest.py to the import path."""

@@ -1,10 +1,10 @@
-"""What a malicious pickle looks like."""
+"""A malicious pickle."""
 
 from pathlib import Path
 
 
 class Harmful:
-    """Unpickled, it makes the file ``harmed`` in the current folder."""
+    """Creates the file ``harmed`` in the current folder when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path('harmed'),)

@@ -44,12 +44,12 @@ def test_text_file_and_synonyms(tmp_path):
     assert vocabulary.index('sky') == 0 and not vocabulary.is_seen('sky') and vocabulary.is_seen('building, house')
 
 
-def test_unseen_and_seen_come_in_the_order_of_the_names():
+def test_unseen_and_seen_are_in_the_order_of_the_names():
     vocabulary = Vocabulary(['a', 'b', 'c', 'd'], unseen=['d', 'b'])
     assert vocabulary.unseen == ('b', 'd') and vocabulary.seen == ('a', 'c')
 
 
-def test_a_synonym_may_be_shared():
+def test_two_classes_may_have_the_same_synonym():
     assert len(Vocabulary(['rock, stone', 'wall, stone'])) == 2
 
 
@@ -67,11 +67,11 @@ def test_equality_hash_and_pickle():
 
 @pytest.mark.parametrize('kind', [dict, ConfigDict])
 def test_build(kind):
-    made = Vocabulary(['a', 'b'], unseen=['b'], prompts='single')
+    vocabulary = Vocabulary(['a', 'b'], unseen=['b'], prompts='single')
     fields = dict(classes=['a', 'b'], unseen=['b'], prompts='single')
-    assert Vocabulary.build(made) is made
-    assert Vocabulary.build(kind(fields)) == Vocabulary.build(kind(type='mmzeg.Vocabulary', **fields)) == made
-    assert TASK_UTILS.build(kind(type='mmzeg.Vocabulary', **fields)) == made
+    assert Vocabulary.build(vocabulary) is vocabulary
+    assert Vocabulary.build(kind(fields)) == Vocabulary.build(kind(type='mmzeg.Vocabulary', **fields)) == vocabulary
+    assert TASK_UTILS.build(kind(type='mmzeg.Vocabulary', **fields)) == vocabulary
     assert Vocabulary.build(['a', 'b']) == Vocabulary(['a', 'b'])
 
 
@@ -133,9 +133,9 @@ def test_missing_file():
 
 def test_unknown_class():
     vocabulary = Vocabulary(['a', 'b'])
-    for question in (vocabulary.index, vocabulary.is_seen):
+    for method in (vocabulary.index, vocabulary.is_seen):
         with pytest.raises(ValueError, match="'c' is not in the vocabulary of 2"):
-            question('c')
+            method('c')
 
 
 def test_nothing_to_train_on():
@@ -159,7 +159,7 @@ def test_disagreement_names_the_class(names, unseen, message):
         Vocabulary(['a', 'b'], unseen=['b']).check_matches(names, 'the dataset', unseen=unseen)
 
 
-def test_agreement():
+def test_equal_lists_agree():
     vocabulary = Vocabulary(['a', 'b'], unseen=['b'])
     vocabulary.check_matches(('a', 'b'), 'the dataset')
     vocabulary.check_matches(['a', 'b'], 'the dataset', unseen=['b'])

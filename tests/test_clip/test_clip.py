@@ -1,11 +1,10 @@
-"""What CLIP promises to its callers, on the golden cases' tiny CLIP."""
+"""mmzeg.CLIP on the golden cases' tiny CLIP: embeddings, sharing, caching, precision."""
 
 import copy
 import json
 import threading
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import pytest
 import torch
@@ -18,26 +17,26 @@ FILE = str(GOLDEN / 'r50_single' / 'clip_openai_format.safetensors')
 
 
 @pytest.fixture(autouse=True)
-def nothing_loaded(tmp_path, monkeypatch):
+def no_loaded_clip(tmp_path, monkeypatch):
     monkeypatch.setenv('MMZEG_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(clip, '_LOADED', {})
 
 
 @pytest.mark.parametrize('case', ['r50_single', 'r50_batch2'])
 def test_golden_text_embeddings(case):
-    wanted = load_file(GOLDEN / case / 'tensors.safetensors')
-    said = json.loads((GOLDEN / case / 'case.json').read_text())
-    found = CLIP(str(GOLDEN / case / 'clip_openai_format.safetensors'))
+    expected = load_file(GOLDEN / case / 'tensors.safetensors')
+    settings = json.loads((GOLDEN / case / 'case.json').read_text())
+    model = CLIP(str(GOLDEN / case / 'clip_openai_format.safetensors'))
     for key, names, prompts in (
-        ('text_embed_seen', said['seen_names'], said['prompt']),
-        ('text_embed_all', said['order'], said['prompt']),
-        ('text_embed_all_clip', said['order'], 'imagenet_select_clip'),
+        ('text_embed_seen', settings['seen_names'], settings['prompt']),
+        ('text_embed_all', settings['order'], settings['prompt']),
+        ('text_embed_all_clip', settings['order'], 'imagenet_select_clip'),
     ):
-        assert (found.text_embeddings(names, prompts) - wanted[key]).abs().max() < 1e-5, key
+        assert (model.text_embeddings(names, prompts) - expected[key]).abs().max() < 1e-5, key
 
 
-def test_image_encoder_is_the_paper_s():
-    """Against the vision transformer written out: pre-norm blocks, QuickGELU, class token, projection."""
+def test_image_encoder_equals_a_plain_vision_transformer():
+    """Compare with CLIP's paper written out: pre-norm blocks, QuickGELU, class token, projection."""
     w = {name: tensor.float() for name, tensor in load_file(FILE).items()}
     images = torch.randn(2, 3, 224, 224)
     norm = torch.nn.functional.layer_norm
@@ -52,23 +51,23 @@ def test_image_encoder_is_the_paper_s():
         x = x + y @ b['attn.out_proj.weight'].t() + b['attn.out_proj.bias']
         y = norm(x, (64,), b['ln_2.weight'], b['ln_2.bias']) @ b['mlp.c_fc.weight'].t() + b['mlp.c_fc.bias']
         x = x + (y * (1.702 * y).sigmoid()) @ b['mlp.c_proj.weight'].t() + b['mlp.c_proj.bias']
-    wanted = norm(x[:, 0], (64,), w['visual.ln_post.weight'], w['visual.ln_post.bias']) @ w['visual.proj']
-    torch.testing.assert_close(CLIP(FILE).encode_image(images), wanted, atol=1e-4, rtol=1e-4)
+    expected = norm(x[:, 0], (64,), w['visual.ln_post.weight'], w['visual.ln_post.bias']) @ w['visual.proj']
+    torch.testing.assert_close(CLIP(FILE).encode_image(images), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_facts_are_known_before_loading():
-    found = CLIP(FILE)
-    assert (found.embed_dim, found.image_size, found.context_length) == (512, (224, 224), 77)
-    assert found.image_mean == open_clip.OPENAI_DATASET_MEAN and found.image_std == open_clip.OPENAI_DATASET_STD
+def test_sizes_and_statistics_are_known_before_loading():
+    model = CLIP(FILE)
+    assert (model.embed_dim, model.image_size, model.context_length) == (512, (224, 224), 77)
+    assert model.image_mean == open_clip.OPENAI_DATASET_MEAN and model.image_std == open_clip.OPENAI_DATASET_STD
     siglip = CLIP('webli', model='ViT-B-16-SigLIP-384')
     assert siglip.image_size == (384, 384) and siglip.image_mean == (0.5, 0.5, 0.5) and siglip.context_length == 64
-    assert not found.is_loaded and not siglip.is_loaded
-    assert found.logit_scale == pytest.approx(100, rel=1e-3) and found.logit_bias is None and found.is_loaded
+    assert not model.is_loaded and not siglip.is_loaded
+    assert model.logit_scale == pytest.approx(100, rel=1e-3) and model.logit_bias is None and model.is_loaded
 
 
 def test_frozen_and_shared_by_copies_and_threads(monkeypatch):
-    made = []
-    monkeypatch.setattr(clip, 'load_clip', lambda *args: made.append(1) or load_clip(*args))
+    loads = []
+    monkeypatch.setattr(clip, 'load_clip', lambda *args: loads.append(1) or load_clip(*args))
     users = [CLIP(FILE), CLIP(FILE), copy.deepcopy(CLIP(FILE))]
     images = torch.randn(1, 3, 224, 224)
     threads = [threading.Thread(target=user.encode_image, args=(images,)) for user in users]
@@ -76,7 +75,7 @@ def test_frozen_and_shared_by_copies_and_threads(monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(made) == 1 and all(user.network is users[0].network for user in users)
+    assert len(loads) == 1 and all(user.network is users[0].network for user in users)
     assert not users[0].network.training
     assert not any(parameter.requires_grad for parameter in users[0].network.parameters())
     assert not users[0].encode_image(images.requires_grad_()).requires_grad
@@ -85,61 +84,61 @@ def test_frozen_and_shared_by_copies_and_threads(monkeypatch):
 def test_a_cache_hit_loads_nothing():
     first = CLIP(FILE).text_embeddings(['sky', 'building, house'], 'single')
     clip._LOADED.clear()
-    again = CLIP(FILE)
-    assert torch.equal(again.text_embeddings(['sky', 'building, house'], 'single'), first) and not again.is_loaded
+    second = CLIP(FILE)
+    assert torch.equal(second.text_embeddings(['sky', 'building, house'], 'single'), first) and not second.is_loaded
 
 
 def test_key_changes_with_weights_templates_names_and_type(tmp_path):
-    folder = tmp_path / 'kept'
+    folder = tmp_path / 'cached'
     other = str(GOLDEN / 'r50_batch2' / 'clip_openai_format.safetensors')
-    asked = [(FILE, 'fp32', ['a', 'b'], 'single'), (other, 'fp32', ['a', 'b'], 'single')]
-    asked += [(FILE, 'bf16', ['a', 'b'], 'single'), (FILE, 'fp32', ['b', 'a'], 'single'), (FILE, 'fp32', ['a'], ['{}'])]
-    for path, precision, names, prompts in asked:
+    cases = [(FILE, 'fp32', ['a', 'b'], 'single'), (other, 'fp32', ['a', 'b'], 'single')]
+    cases += [(FILE, 'bf16', ['a', 'b'], 'single'), (FILE, 'fp32', ['b', 'a'], 'single'), (FILE, 'fp32', ['a'], ['{}'])]
+    for path, precision, names, prompts in cases:
         CLIP(path, precision=precision, cache_dir=str(folder)).text_embeddings(names, prompts)
-    assert len(list(folder.iterdir())) == len(asked)
+    assert len(list(folder.iterdir())) == len(cases)
     CLIP(FILE, precision='auto', cache_dir=str(folder)).text_embeddings(['a', 'b'], 'single')
-    assert len(list(folder.iterdir())) == len(asked)
+    assert len(list(folder.iterdir())) == len(cases)
 
 
 def test_loading_late_changes_no_random_number():
     torch.manual_seed(0)
-    wanted = torch.rand(3), np.random.rand()
+    expected = torch.rand(3)
     torch.manual_seed(0)
     CLIP(FILE).text_embeddings(['sky'], 'single')
-    assert torch.equal(torch.rand(3), wanted[0])
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_embeddings_made_in_inference_mode_serve_training():
     with torch.inference_mode(), torch.autocast('cpu', dtype=torch.bfloat16):
-        found = CLIP(FILE).text_embeddings(['sky'], 'single')
+        embeddings = CLIP(FILE).text_embeddings(['sky'], 'single')
     weight = torch.nn.Parameter(torch.ones(512))
-    (found * weight).sum().backward()
-    assert torch.equal(weight.grad, found[0])
-    assert torch.equal(CLIP(FILE, cache_dir=None).text_embeddings(['sky'], 'single'), found)
+    (embeddings * weight).sum().backward()
+    assert torch.equal(weight.grad, embeddings[0])
+    assert torch.equal(CLIP(FILE, cache_dir=None).text_embeddings(['sky'], 'single'), embeddings)
 
 
-def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr('mmzeg.clip.text_cache.print_log', lambda text, *_: said.append(text))
+def test_cache_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmzeg.clip.text_cache.print_log', lambda text, *_: messages.append(text))
     (tmp_path / 'file').touch()
     for name in ('sky', 'car'):
         CLIP(FILE, cache_dir=str(tmp_path / 'file')).text_embeddings([name], 'single')
-    assert len(said) == 1 and 'MMZEG_CACHE' in said[0]
+    assert len(messages) == 1 and 'MMZEG_CACHE' in messages[0]
 
 
-def test_damaged_cache_file_is_noticed(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr('mmzeg.clip.text_cache.print_log', lambda text, *_: said.append(text))
+def test_corrupted_cache_file_is_written_again(tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmzeg.clip.text_cache.print_log', lambda text, *_: messages.append(text))
     first = CLIP(FILE, cache_dir=str(tmp_path)).text_embeddings(['sky'], 'single')
     (path,) = tmp_path.iterdir()
-    whole = path.read_bytes()
-    for damaged in (whole[:-7], whole[:20], b'', whole[:-1] + bytes([whole[-1] ^ 1])):
-        path.write_bytes(damaged)
+    content = path.read_bytes()
+    for corrupted in (content[:-7], content[:20], b'', content[:-1] + bytes([content[-1] ^ 1])):
+        path.write_bytes(corrupted)
         assert torch.equal(CLIP(FILE, cache_dir=str(tmp_path)).text_embeddings(['sky'], 'single'), first)
-        assert path.read_bytes() == whole
-    assert len(said) == 4 and list(tmp_path.iterdir()) == [path]
+        assert path.read_bytes() == content
+    assert len(messages) == 4 and list(tmp_path.iterdir()) == [path]
 
 
-def test_half_on_the_cpu_is_refused():
+def test_half_precision_on_the_cpu_is_refused():
     with pytest.raises(ValueError, match="'fp16' needs a GPU"):
         CLIP(FILE, precision='fp16').text_embeddings(['sky'], 'single')

@@ -15,19 +15,19 @@ def test_lookup_and_synonyms(tmp_path, suffix):
         np.savez(path, **VECTORS)
     else:
         save_file({name: torch.tensor(vector) for name, vector in VECTORS.items()}, path)
-    words = EmbeddingFile(str(path))
-    found = words.text_embeddings(['sky', 'building, house'], 'single')
-    torch.testing.assert_close(found, torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]))
+    encoder = EmbeddingFile(str(path))
+    embeddings = encoder.text_embeddings(['sky', 'building, house'], 'single')
+    torch.testing.assert_close(embeddings, torch.tensor([[1.0, 0.0], [0.5**0.5, 0.5**0.5]]))
     with pytest.raises(ValueError, match=f"words.{suffix}: no vector for class 'car'"):
-        words.text_embeddings(['car'], 'single')
+        encoder.text_embeddings(['car'], 'single')
 
 
 def test_bad_files(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone.npz'):
         EmbeddingFile(str(tmp_path / 'gone.npz'))
-    (tmp_path / 'cut.npz').write_bytes(b'PK\x03\x04')
-    with pytest.raises(ValueError, match='cut.npz: cut off'):
-        EmbeddingFile(str(tmp_path / 'cut.npz'))
+    (tmp_path / 'truncated.npz').write_bytes(b'PK\x03\x04')
+    with pytest.raises(ValueError, match='truncated.npz: truncated'):
+        EmbeddingFile(str(tmp_path / 'truncated.npz'))
     np.savez(tmp_path / 'mixed.npz', a=np.zeros(2), b=np.zeros(3))
     with pytest.raises(ValueError, match='mixed.npz: every name needs one vector of the same width'):
         EmbeddingFile(str(tmp_path / 'mixed.npz'))

@@ -1,4 +1,4 @@
-"""Small models of every family of open_clip, from local files."""
+"""Small models of all families of open_clip, from local files."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP
-from mmzeg.clip.loading import statistics
 from mmzeg.clip.fast_encoders import encode_image, encode_text, reads_class_token, reads_end_of_text
+from mmzeg.clip.loading import statistics
 
 GOLDEN = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 VISIONS = {
     'small-vit': dict(vision_cfg=dict(image_size=48, layers=1, width=64, patch_size=16)),
-    # Its embedding is made of the class token alone, and that of the next one not.
+    # The embedding is the class token; in average-vit it is not.
     'deep-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16)),
     'average-vit': dict(vision_cfg=dict(image_size=48, layers=3, width=64, patch_size=16, pool_type='avg')),
     'small-resnet': dict(vision_cfg=dict(image_size=64, layers=[1, 1, 1, 1], width=16)),
@@ -27,7 +27,7 @@ VISIONS = {
     'small-eva': dict(
         vision_cfg=dict(image_size=224, timm_model_name='eva02_tiny_patch14_224', timm_pool='token', timm_proj='linear')
     ),
-    # SigLIP's form; by another name, since open_clip gives a 'siglip' a tokenizer that only the hub has.
+    # SigLIP's form under another name: for a 'siglip' open_clip needs a tokenizer that only the hub has.
     'small-bias': dict(
         init_logit_bias=-10,
         custom_text=True,
@@ -65,39 +65,39 @@ def test_family_from_a_local_file(family, suffix, tmp_path):
     assert clip.text_embeddings(['sky', 'car'], 'single').shape == (2, clip.embed_dim)
     assert not any(parameter.requires_grad for parameter in clip.network.parameters())
     assert CLIP(str(path), model=name).network is clip.network
-    rounded = CLIP(str(path), model=name, precision='bf16')
-    close = torch.nn.functional.cosine_similarity(rounded.encode_image(images), clip.encode_image(images))
-    assert close.min() > 0.98 and rounded.logit_scale == clip.logit_scale
+    half = CLIP(str(path), model=name, precision='bf16')
+    cosine = torch.nn.functional.cosine_similarity(half.encode_image(images), clip.encode_image(images))
+    assert cosine.min() > 0.98 and half.logit_scale == clip.logit_scale
 
 
 def test_class_token_with_layer_scale():
     torch.manual_seed(0)
     fields = dict(image_size=48, patch_size=16, width=64, layers=3, heads=4, mlp_ratio=4.0, output_dim=48)
     visual = open_clip.transformer.VisionTransformer(**fields, ls_init_value=0.3).eval()
-    pictures = torch.randn(2, 3, 48, 48)
+    images = torch.randn(2, 3, 48, 48)
     assert reads_class_token(visual)
-    torch.testing.assert_close(encode_image(SimpleNamespace(visual=visual), pictures), visual(pictures))
+    torch.testing.assert_close(encode_image(SimpleNamespace(visual=visual), images), visual(images))
 
 
-def test_texts_without_what_comes_after_them():
-    """A text's embedding is open_clip's own, whatever the length of those beside it, up to a text that is cut off."""
+def test_texts_without_padding():
+    """A text's embedding equals open_clip's, whatever the length of the other texts, even of a truncated one."""
     torch.manual_seed(0)
     network = open_clip.CLIP(48, dict(image_size=32, layers=1, width=64, patch_size=16), TEXT).eval()
     texts = ['cat', 'a photo of a very small zebra crossing', 'word ' * 30]
     tokens = open_clip.get_tokenizer('ViT-B-32', context_length=16)(texts)
     assert reads_end_of_text(network) and tokens[2, -1] == tokens[2].max()
-    seen = []
-    hook = network.transformer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    for part in (tokens, tokens[:2], tokens[:1]):
-        torch.testing.assert_close(encode_text(network, part), network.encode_text(part))
+    lengths = []
+    hook = network.transformer.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    for batch in (tokens, tokens[:2], tokens[:1]):
+        torch.testing.assert_close(encode_text(network, batch), network.encode_text(batch))
     hook.remove()
-    assert seen[::2] == [16, 10, 3] and seen[1::2] == [16] * 3
+    assert lengths[::2] == [16, 10, 3] and lengths[1::2] == [16] * 3
     network.text_pool_type = 'last'
     assert not reads_end_of_text(network)
 
 
 def test_openai_archive_and_quick_gelu(tmp_path):
-    """OpenAI's own form, a TorchScript archive: the same model as from safetensors, with QuickGELU."""
+    """OpenAI's file format, a TorchScript archive: the same model as from safetensors, with QuickGELU."""
 
     class Holder(torch.nn.Module):
         pass
@@ -133,24 +133,25 @@ def test_statistics_come_from_the_weights(tmp_path):
     assert statistics('ViT-L-14', str(path)) == ((0.1, 0.1, 0.1), (0.2, 0.2, 0.2))
 
 
-def test_hub_folder_says_which_model_it_is(tmp_path):
-    """open_clip_config.json beside the weights: any architecture, no name needed; another config, another cache."""
+def test_hub_folder_names_its_model(tmp_path):
+    """open_clip_config.json next to the weights: any architecture, no name needed; another config, another cache key."""
     vision = dict(image_size=32, timm_model_name='test_resnet', timm_pool='avg', timm_proj='linear')
     text = dict(context_length=8, vocab_size=49408, width=8, heads=1, layers=1)
     config = dict(embed_dim=8, vision_cfg=vision, text_cfg=text)
     network = open_clip.CLIP(**config).eval()
-    path, beside = tmp_path / 'open_clip_model.safetensors', tmp_path / 'open_clip_config.json'
+    path = tmp_path / 'open_clip_model.safetensors'
+    sidecar = tmp_path / 'open_clip_config.json'
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path)
     with pytest.raises(ValueError, match='set model'):
         CLIP(str(path)).image_size  # noqa: B018
     preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3)
-    beside.write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess)))
+    sidecar.write_text(json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess)))
     clip = CLIP(str(path))
     images = torch.randn(2, 3, 32, 32)
     assert clip.image_size == (32, 32) and clip.image_mean == (0.5, 0.5, 0.5)
     torch.testing.assert_close(clip.encode_image(images), network.encode_image(images))
     before = clip.fingerprint()
-    beside.write_text(json.dumps(dict(model_cfg=config | dict(quick_gelu=True), preprocess_cfg=preprocess)))
+    sidecar.write_text(json.dumps(dict(model_cfg=config | dict(quick_gelu=True), preprocess_cfg=preprocess)))
     assert clip.fingerprint() != before
 
 
@@ -159,7 +160,7 @@ def test_hub_folder_says_which_model_it_is(tmp_path):
     [
         ('{"model_cfg": ', "needs an object 'model_cfg'"),
         ('[]', "needs an object 'model_cfg'"),
-        ('{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}', 'tokenizer of their own'),
+        ('{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}', 'another tokenizer'),
     ],
 )
 def test_bad_hub_config(tmp_path, content, message):
@@ -172,8 +173,8 @@ def test_bad_hub_config(tmp_path, content, message):
 
 def test_half_and_bfloat_precision(tmp_path):
     images = torch.randn(2, 3, 224, 224)
-    want = CLIP(str(GOLDEN), precision='fp32').encode_image(images)
-    found = CLIP(str(GOLDEN), precision='bf16').encode_image(images)
-    assert found.dtype == torch.float32 and torch.nn.functional.cosine_similarity(found, want).min() > 0.99
+    single = CLIP(str(GOLDEN), precision='fp32').encode_image(images)
+    half = CLIP(str(GOLDEN), precision='bf16').encode_image(images)
+    assert half.dtype == torch.float32 and torch.nn.functional.cosine_similarity(half, single).min() > 0.99
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        assert torch.equal(CLIP(str(GOLDEN), precision='fp32').encode_image(images), want)
+        assert torch.equal(CLIP(str(GOLDEN), precision='fp32').encode_image(images), single)

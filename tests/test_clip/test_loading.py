@@ -1,4 +1,4 @@
-"""What is refused when CLIP is loaded, and what is mended."""
+"""Loading CLIP: weights that are refused, and names and shapes that are converted."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmzeg.clip import CLIP, load_clip
-from mmzeg.clip.loading import model_config, openai_config
+from mmzeg.clip.architecture import openai_config
+from mmzeg.clip.loading import model_config
 
 FILE = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 
 
-def refused(message, *args, error=ValueError):
+def assert_refused(message, *args, error=ValueError):
     with pytest.raises(error) as caught:
         load_clip(*args)
     assert message in str(caught.value) and '\n' not in str(caught.value)
@@ -34,10 +35,10 @@ def test_hub_out_of_reach(monkeypatch):
         raise RuntimeError('one\ntwo')
 
     monkeypatch.setattr(open_clip, 'download_pretrained', unreachable)
-    refused('ViT-B-16:openai is out of reach', 'ViT-B-16', 'openai', error=ConnectionError)
+    assert_refused('ViT-B-16:openai is out of reach', 'ViT-B-16', 'openai', error=ConnectionError)
 
 
-def test_openai_tag_has_quick_gelu_under_any_name():
+def test_openai_tag_has_quick_gelu_for_any_architecture_name():
     assert (
         model_config('ViT-B-16', 'openai')['quick_gelu'] and model_config('ViT-B-16-quickgelu', 'openai')['quick_gelu']
     )
@@ -47,8 +48,8 @@ def test_openai_tag_has_quick_gelu_under_any_name():
 def test_not_clip(tmp_path):
     path = tmp_path / 'weights.pt'
     torch.save({'conv1.weight': torch.zeros(1), 'fc.bias': torch.zeros(1)}, path)
-    refused(f'{path}: no CLIP', None, str(path))
-    refused(f'{path}: not the weights of ViT-B-32', 'ViT-B-32', str(path))
+    assert_refused(f'{path}: no CLIP', None, str(path))
+    assert_refused(f'{path}: not the weights of ViT-B-32', 'ViT-B-32', str(path))
 
 
 def test_pickled_code_is_not_run(tmp_path):
@@ -57,24 +58,24 @@ def test_pickled_code_is_not_run(tmp_path):
             return Path.touch, (tmp_path / 'run',)
 
     torch.save({'logit_scale': Evil()}, tmp_path / 'evil.pt')
-    refused('nothing of it was run', None, str(tmp_path / 'evil.pt'))
+    assert_refused('nothing of it was run', None, str(tmp_path / 'evil.pt'))
     assert not (tmp_path / 'run').exists()
 
 
 def test_other_depth_is_refused(tmp_path):
-    """Weights left over are as wrong as weights that are missing."""
+    """Surplus weights are refused, as missing ones are."""
     text = dict(context_length=77, vocab_size=49408, width=32, heads=1, layers=2)
     for layers, message in ((1, 'none was expected'), (3, 'is missing')):
         config = dict(embed_dim=512, text_cfg=text)
         config['vision_cfg'] = dict(image_size=224, layers=layers, width=64, patch_size=32)
         (tmp_path / f'depth-{layers}.json').write_text(json.dumps(config))
         open_clip.add_model_config(tmp_path / f'depth-{layers}.json')
-        refused(f'not the weights of depth-{layers}: visual.transformer', f'depth-{layers}', str(FILE))
+        assert_refused(f'not the weights of depth-{layers}: visual.transformer', f'depth-{layers}', str(FILE))
         with pytest.raises(ValueError, match=message):
             load_clip(f'depth-{layers}', str(FILE))
 
 
-def test_architectures_without_openai_s_heads_must_be_named():
+def test_architectures_with_other_heads_than_openai_s_must_be_named():
     with torch.device('meta'):
         config = open_clip.get_model_config('ViT-H-14')
         state = open_clip.CLIP(**config).state_dict()
@@ -87,10 +88,10 @@ def test_openai_architectures_are_read_from_their_shapes(name):
     config = open_clip.get_model_config(name)
     with torch.device('meta'):
         state = open_clip.CLIP(**config).state_dict()
-        found = openai_config(state, Path('clip.pt'))
-        again = open_clip.CLIP(**found)
-    assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in state.items()}
-    assert found['text_cfg'] == config['text_cfg'] and found['quick_gelu']
+        inferred = openai_config(state, Path('clip.pt'))
+        rebuilt = open_clip.CLIP(**inferred)
+    assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    assert inferred['text_cfg'] == config['text_cfg'] and inferred['quick_gelu']
 
 
 def test_openclip_training_checkpoint_and_one_element_scale(tmp_path):
@@ -98,16 +99,16 @@ def test_openclip_training_checkpoint_and_one_element_scale(tmp_path):
     state['module.logit_scale'] = state['module.logit_scale'].reshape(1)
     torch.save(dict(epoch=3, name='run', state_dict=state), tmp_path / 'epoch_3.pt')
     images = torch.randn(1, 3, 224, 224)
-    found = CLIP(str(tmp_path / 'epoch_3.pt'))
-    assert torch.equal(found.encode_image(images), CLIP(str(FILE)).encode_image(images))
+    model = CLIP(str(tmp_path / 'epoch_3.pt'))
+    assert torch.equal(model.encode_image(images), CLIP(str(FILE)).encode_image(images))
 
 
-def test_a_file_written_anew_is_loaded_anew(tmp_path):
+def test_a_rewritten_file_is_loaded_again(tmp_path):
     path = tmp_path / 'clip.safetensors'
     state = load_file(FILE)
     save_file(state, path)
     first = CLIP(str(path), cache_dir=str(tmp_path / 'cache')).text_embeddings(['sky'], 'single')
     path.unlink()
     save_file(state | {'text_projection': state['text_projection'].flip(1)}, path)
-    again = CLIP(str(path), cache_dir=str(tmp_path / 'cache')).text_embeddings(['sky'], 'single')
-    torch.testing.assert_close(again, first.flip(1))
+    second = CLIP(str(path), cache_dir=str(tmp_path / 'cache')).text_embeddings(['sky'], 'single')
+    torch.testing.assert_close(second, first.flip(1))

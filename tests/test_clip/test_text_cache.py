@@ -9,7 +9,7 @@ from mmzeg.clip import CLIP, get_templates
 FILE = Path(__file__).parents[1] / 'data' / 'golden' / 'r50_single' / 'clip_openai_format.safetensors'
 
 
-def test_cache_is_made_read_and_mended(tmp_path, monkeypatch):
+def test_cache_is_written_read_and_repaired(tmp_path, monkeypatch):
     clip = CLIP(str(FILE), cache_dir=str(tmp_path))
     first = clip.text_embeddings(['sky', 'car'], 'single')
     (path,) = tmp_path.iterdir()
@@ -25,15 +25,15 @@ def test_cache_is_made_read_and_mended(tmp_path, monkeypatch):
 def test_bad_files(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone.safetensors'):
         CLIP(str(tmp_path / 'gone.safetensors'))
-    cut = tmp_path / 'cut.safetensors'
-    cut.write_bytes(FILE.read_bytes()[:5000])
-    with pytest.raises(ValueError, match='cut.safetensors: cut off'):
-        _ = CLIP(str(cut)).embed_dim
+    truncated = tmp_path / 'short.safetensors'
+    truncated.write_bytes(FILE.read_bytes()[:5000])
+    with pytest.raises(ValueError, match='short.safetensors: truncated'):
+        _ = CLIP(str(truncated)).embed_dim
     with pytest.raises(ValueError, match='not the weights of ViT-B-32'):
         _ = CLIP(str(FILE), model='ViT-B-32').network
 
 
-def test_making_one_by_tag_reads_nothing():
+def test_a_tag_loads_no_weights_at_construction():
     clip = CLIP('openai', model='ViT-B-16-quickgelu')
     assert clip.embed_dim == 512 and not clip.is_loaded
 
@@ -58,11 +58,11 @@ def _fill(rank, folder, barrier):
     for _ in range(20):
         for path in folder.glob('*.safetensors'):
             path.unlink(missing_ok=True)
-        found = clip.text_embeddings(['sky', 'car'], 'single')
-        assert found.shape == (2, 512) and torch.isfinite(found).all()
+        embeddings = clip.text_embeddings(['sky', 'car'], 'single')
+        assert embeddings.shape == (2, 512) and torch.isfinite(embeddings).all()
 
 
-def test_two_processes_fill_it_at_once(tmp_path):
+def test_two_processes_fill_the_cache_at_once(tmp_path):
     barrier = mp.get_context('spawn').Barrier(2)
     mp.spawn(_fill, (tmp_path, barrier), nprocs=2)
     assert not list(tmp_path.glob('*.part'))

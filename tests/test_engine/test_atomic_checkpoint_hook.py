@@ -12,31 +12,32 @@ from mmzeg.engine import AtomicCheckpointHook
 
 
 @pytest.mark.parametrize(
-    'pointer, files, wanted',
+    'pointer, files, expected',
     [
         (None, ['iter_5.pth'], 'iter_5.pth'),
         ('', ['iter_5.pth', 'iter_10.pth'], 'iter_10.pth'),
         ('iter_5.pth', ['iter_5.pth', 'iter_10.pth'], 'iter_10.pth'),
-        ('kept/iter_7.pth', ['iter_5.pth', 'kept/iter_7.pth'], 'kept/iter_7.pth'),
+        ('other/iter_7.pth', ['iter_5.pth', 'other/iter_7.pth'], 'other/iter_7.pth'),
         ('iter_5.pth', ['iter_5.pth', 'iter_10.pth.tmp', 'best_hIoU_iter_10.pth'], 'iter_5.pth'),
         (None, [], None),
     ],
 )
-def test_the_newest_whole_checkpoint_is_named(tmp_path, pointer, files, wanted):
+def test_the_newest_complete_checkpoint_is_named(tmp_path, pointer, files, expected):
     for age, name in enumerate(files):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
         os.utime(path, (1000 + age, 1000 + age))
+    last_checkpoint = tmp_path / 'last_checkpoint'
     if pointer is not None:
-        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / pointer) if pointer else '')
-    found = tmp_path / 'last_checkpoint'
-    before = found.exists() and found.read_text()
-    for resume in (False, True):
-        # A test beside a training must not touch it.
-        assert resume or before == (found.exists() and found.read_text())
-        AtomicCheckpointHook(by_epoch=False).before_run(SimpleNamespace(work_dir=str(tmp_path), _resume=resume))
-    assert (found.read_text() if found.exists() else None) == (wanted and str(tmp_path / wanted))
+        last_checkpoint.write_text(str(tmp_path / pointer) if pointer else '')
+    before = last_checkpoint.exists() and last_checkpoint.read_text()
+    # A test during a training must not change it.
+    AtomicCheckpointHook(by_epoch=False).before_run(SimpleNamespace(work_dir=str(tmp_path), _resume=False))
+    assert before == (last_checkpoint.exists() and last_checkpoint.read_text())
+    AtomicCheckpointHook(by_epoch=False).before_run(SimpleNamespace(work_dir=str(tmp_path), _resume=True))
+    named = last_checkpoint.read_text() if last_checkpoint.exists() else None
+    assert named == (expected and str(tmp_path / expected))
 
 
 class Tiny(BaseModel):
@@ -48,16 +49,16 @@ class Tiny(BaseModel):
         return dict(loss=(self.weight * value).sum())
 
 
-def test_the_old_file_goes_last(tmp_path, monkeypatch):
-    """While a checkpoint is being written the one before it is whole, and is the one that is named."""
-    at_writing = []
+def test_the_old_file_is_removed_last(tmp_path, monkeypatch):
+    """While a checkpoint is being written, the previous one is complete and named."""
+    states = []
     original = Runner.save_checkpoint
 
     def save(self, out_dir, filename, *args, **kwargs):
         original(self, out_dir, filename, *args, **kwargs)
         names = sorted(path.name for path in tmp_path.glob('*.pth*'))
         pointer = tmp_path / 'last_checkpoint'
-        at_writing.append((names, pointer.read_text().rsplit('/')[-1] if pointer.exists() else None))
+        states.append((names, pointer.read_text().rsplit('/')[-1] if pointer.exists() else None))
 
     monkeypatch.setattr(Runner, 'save_checkpoint', save)
     model = Tiny()
@@ -72,7 +73,7 @@ def test_the_old_file_goes_last(tmp_path, monkeypatch):
         ),
         experiment_name='tiny',
     ).train()
-    assert at_writing == [
+    assert states == [
         (['iter_1.pth.tmp'], None),
         (['iter_1.pth', 'iter_2.pth.tmp'], 'iter_1.pth'),
         (['iter_2.pth', 'iter_3.pth.tmp'], 'iter_2.pth'),

@@ -16,7 +16,7 @@ class Model(nn.Module):
         self.linear = nn.Linear(2, 2)
 
 
-def settings(**kwargs):
+def rates_and_decays(**kwargs):
     model = Model()
     cfg = dict(
         type='OptimWrapper',
@@ -25,18 +25,18 @@ def settings(**kwargs):
         **kwargs,
     )
     groups = build_optim_wrapper(model, cfg).optimizer.param_groups
-    found = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
-    return {name: found[id(parameter)] for name, parameter in model.named_parameters()}
+    options = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
+    return {name: options[id(parameter)] for name, parameter in model.named_parameters()}
 
 
 def test_rates_and_decays():
-    found = settings(paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}))
-    assert found.pop('backbone.conv.weight') == found.pop('backbone.conv.bias') == (0.1, 0.5)
-    assert found.pop('linear.weight') == found.pop('linear.bias') == (1.0, 0.5)
-    assert found.pop('query_embed.weight') == (1.0, 0.0)
-    assert len(found) == 5 and set(found.values()) == {(0.1, 0.0)}
+    options = rates_and_decays(paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0.1)}))
+    assert options.pop('backbone.conv.weight') == options.pop('backbone.conv.bias') == (0.1, 0.5)
+    assert options.pop('linear.weight') == options.pop('linear.bias') == (1.0, 0.5)
+    assert options.pop('query_embed.weight') == (1.0, 0.0)
+    assert len(options) == 5 and set(options.values()) == {(0.1, 0.0)}
 
 
 def test_without_paramwise_options():
-    found = settings()
-    assert found['linear.weight'] == (1.0, 0.5) and found['backbone.norm.bias'] == (1.0, 0.0)
+    options = rates_and_decays()
+    assert options['linear.weight'] == (1.0, 0.5) and options['backbone.norm.bias'] == (1.0, 0.0)

@@ -1,4 +1,4 @@
-"""What is refused before the first iteration."""
+"""Class lists, word vectors and CLIP files that are refused before the first iteration."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def runner(monkeypatch, tmp_path):
     return SimpleNamespace(model=MODELS.build(cfg.model), train_dataloader=loader(), val_loop=loop, test_loop=loop)
 
 
-def test_agreement_passes(runner):
+def test_equal_class_lists_pass(runner):
     hook = VocabularyCheckHook()
     hook.before_train(runner)
     hook.before_val(runner)
@@ -59,18 +59,18 @@ def test_a_class_without_a_vector_at_test(runner):
         VocabularyCheckHook().before_train(runner)
 
 
-def test_the_validations_clip_is_read_before_training(runner, tmp_path):
-    cut = tmp_path / 'cut.safetensors'
-    cut.write_bytes(CLIP_FILE.read_bytes()[:5000])
-    runner.model.scorer = CLIPCropScorer(dict(type='mmzeg.CLIP', pretrained=str(cut)))
-    VocabularyCheckHook().before_train(runner)  # mode seg asks nobody
+def test_the_validation_s_clip_is_read_before_training(runner, tmp_path):
+    truncated = tmp_path / 'short.safetensors'
+    truncated.write_bytes(CLIP_FILE.read_bytes()[:5000])
+    runner.model.scorer = CLIPCropScorer(dict(type='mmzeg.CLIP', pretrained=str(truncated)))
+    VocabularyCheckHook().before_train(runner)  # mode seg does not use the scorer
     runner.model.fusion.mode = 'full'
-    with pytest.raises(ValueError, match='cut.safetensors: cut off'):
+    with pytest.raises(ValueError, match='short.safetensors: truncated'):
         VocabularyCheckHook().before_train(runner)
 
 
-def test_the_validations_clip_is_in_reach_before_training(runner, monkeypatch):
-    """Cached text embeddings alone would let the first validation fail."""
+def test_the_validation_s_clip_is_in_reach_before_training(runner, monkeypatch):
+    """With cached text embeddings and no CLIP, the first validation would fail."""
 
     def unreachable(config):
         raise OSError('no network')

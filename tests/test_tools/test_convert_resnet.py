@@ -1,4 +1,4 @@
-"""Backbones that detectron2 publishes become what mmseg's ResNet loads."""
+"""Backbones published by detectron2, converted for mmseg's ResNet."""
 
 import pickle
 import re
@@ -31,20 +31,20 @@ def backbone(depth, checkpoint=None):
 
 
 def caffe2_name(name):
-    stage, block, part, *rest = re.fullmatch(r'layer(\d)\.(\d+)\.(\w+)\.(.*)', name).groups()
-    kind = dict(weight='w')
-    if part.startswith('downsample'):
-        branch, norm = 'branch1', rest[0].startswith('1')
-        kind = rest[0][2:]
+    stage, block, layer, kind = re.fullmatch(r'layer(\d)\.(\d+)\.(\w+)\.(.*)', name).groups()
+    if layer.startswith('downsample'):
+        branch = 'branch1'
+        is_norm = kind.startswith('1')
+        kind = kind[2:]
     else:
-        branch, norm = f'branch2{"abc"[int(part[-1]) - 1]}', part.startswith('bn')
-        kind = rest[0]
-    end = f'bn_{dict(weight="s", bias="b")[kind]}' if norm else 'w'
+        branch = f'branch2{"abc"[int(layer[-1]) - 1]}'
+        is_norm = layer.startswith('bn')
+    end = f'bn_{dict(weight="s", bias="b")[kind]}' if is_norm else 'w'
     return f'res{int(stage) + 1}_{block}_{branch}_{end}'
 
 
-def test_msra_pickle_is_openmmlabs_file(tmp_path):
-    """Every tensor of a whole R101; norms that were folded give what they gave."""
+def test_msra_pickle_becomes_openmmlab_s_file(tmp_path):
+    """All tensors of an R101; norms with folded statistics give the same output."""
     model = backbone(101)
     generator = torch.Generator().manual_seed(1)
     state = {name: torch.rand(tensor.shape, generator=generator) for name, tensor in model.state_dict().items()}
@@ -57,7 +57,7 @@ def test_msra_pickle_is_openmmlabs_file(tmp_path):
         else:
             names = {'conv1.weight': 'conv1_w', 'bn1.weight': 'res_conv1_bn_s', 'bn1.bias': 'res_conv1_bn_b'}
             blobs[names[name]] = tensor.numpy()
-    # As Python 2 pickled them.
+    # In the pickle protocol of Python 2.
     (tmp_path / 'R-101.pkl').write_bytes(pickle.dumps(dict(blobs=blobs), protocol=2))
     result = convert(tmp_path / 'R-101.pkl', tmp_path / 'r101.pth')
     assert result.returncode == 0, result.stderr
@@ -69,7 +69,7 @@ def test_msra_pickle_is_openmmlabs_file(tmp_path):
             torch.testing.assert_close(tensor + 1e-5, torch.ones_like(tensor), rtol=0, atol=0)
         elif 'num_batches' not in name:
             assert torch.equal(tensor, state[name]), name
-    # The stride lies in the 3 x 3 convolution, as released.
+    # The stride is in the 3 x 3 convolution, as in the released code.
     assert loaded.layer2[0].conv1.stride == (1, 1) and loaded.layer2[0].conv2.stride == (2, 2)
 
 

@@ -18,7 +18,7 @@ def convert(*arguments):
 
 @pytest.fixture
 def released(tmp_path):
-    """A made-up R50 checkpoint in detectron2's form, every tensor narrow but with the right name."""
+    """A synthetic R50 checkpoint in detectron2's form: the right names, narrow tensors."""
     names = json.loads((LISTS / 'zegformer_r50_coco_stuff.json').read_text())
     weights = {name: torch.ones([1 if side > 8 else side for side in shape]) for name, shape in names.items()}
     weights['sem_seg_head.predictor.logit_scale'].fill_(4.6052)
@@ -26,7 +26,7 @@ def released(tmp_path):
 
 
 def test_a_detectron2_checkpoint(released, tmp_path):
-    source, target = tmp_path / 'model_final.pth', tmp_path / 'new/ours.pth'
+    source, target = tmp_path / 'model_final.pth', tmp_path / 'new/converted.pth'
     torch.save(dict(model=released, iteration=5), source)
     result = convert(source, target)
     assert result.returncode == 0, result.stderr
@@ -34,8 +34,8 @@ def test_a_detectron2_checkpoint(released, tmp_path):
     assert 'decode_head.classifier.no_object' in weights
     counters = [name for name in weights if name.endswith('num_batches_tracked')]
     assert len(weights) - len(counters) == len(released) - 2
-    again = convert(source, target)
-    assert again.returncode == 2 and '--overwrite' in again.stderr
+    refused = convert(source, target)
+    assert refused.returncode == 2 and '--overwrite' in refused.stderr
     assert convert(source, target, '--overwrite').returncode == 0
 
 
@@ -43,23 +43,23 @@ def test_a_detectron2_checkpoint(released, tmp_path):
     'change, message',
     [
         (lambda weights: weights.pop('sem_seg_head.predictor.bg_feature'), 'lacks sem_seg_head.predictor.bg_feature'),
-        (lambda weights: weights.update(strange=torch.ones(1)), 'unknown names: strange'),
+        (lambda weights: weights.update(unexpected=torch.ones(1)), 'unknown names: unexpected'),
         (lambda weights: weights['sem_seg_head.predictor.logit_scale'].fill_(3.0), '1 / tau = 20'),
     ],
 )
-def test_something_else_is_refused(released, tmp_path, change, message):
+def test_other_checkpoints_are_refused(released, tmp_path, change, message):
     change(released)
     torch.save(dict(model=released), tmp_path / 'model.pth')
-    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'converted.pth')
     assert result.returncode == 2 and message in result.stderr and 'Traceback' not in result.stderr
-    assert not (tmp_path / 'ours.pth').exists()
+    assert not (tmp_path / 'converted.pth').exists()
 
 
 def test_a_resnet_18_has_no_shortcut_in_its_first_stage(released, tmp_path):
     for name in [name for name in released if name.startswith('backbone.res2.0.shortcut') or '.conv3.' in name]:
         del released[name]
     torch.save(dict(model=released), tmp_path / 'model.pth')
-    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'converted.pth')
     assert result.returncode == 0, result.stderr
 
 
@@ -73,6 +73,6 @@ class Payload:
 
 def test_pickled_code_is_not_run(tmp_path):
     torch.save(dict(model=Payload(tmp_path / 'run')), tmp_path / 'model.pth')
-    result = convert(tmp_path / 'model.pth', tmp_path / 'ours.pth')
+    result = convert(tmp_path / 'model.pth', tmp_path / 'converted.pth')
     assert result.returncode == 2 and 'model.pth' in result.stderr
     assert not (tmp_path / 'run').exists()

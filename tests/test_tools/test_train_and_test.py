@@ -41,7 +41,7 @@ def run(tool, *arguments, data, work_dir, patch='', options=()):
 
 TRAIN, TEST = str(ROOT / 'tools' / 'train.py'), str(ROOT / 'tools' / 'test.py')
 SHORT = ('train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=1')
-# SIGKILL in the middle of the third checkpoint: half of its bytes are on disk.
+# SIGKILL while the third checkpoint is written: half of its bytes are on disk.
 KILL = """
 import io, os, torch
 from mmengine.runner import Runner
@@ -60,8 +60,8 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     work = tmp_path / 'work'
     killed = run(TRAIN, data=data, work_dir=work, patch=KILL, options=SHORT)
     assert killed.returncode == -9, killed.stderr
-    whole = (work / 'last_checkpoint').read_text()
-    assert whole.endswith('iter_2.pth') and 'state_dict' in torch.load(whole, weights_only=False)
+    named = (work / 'last_checkpoint').read_text()
+    assert named.endswith('iter_2.pth') and 'state_dict' in torch.load(named, weights_only=False)
     resumed = run(TRAIN, '--resume', data=data, work_dir=work, options=SHORT)
     assert resumed.returncode == 0, resumed.stderr
     assert 'resumed epoch: 0, iter: 2' in resumed.stdout + resumed.stderr
@@ -73,7 +73,7 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     report = json.loads((work / 'report.json').read_text())
     assert len(report['classes']) == 11 and report['metrics']['unseen_mIoU'] is None
     assert len(report['checkpoint']['hash']) == 64 and report['packages']['mmzeg']
-    # Another gamma: compare_results says so, and nothing else.
+    # compare_results reports another gamma, and nothing else.
     other = ['model.fusion.gamma=0.3']
     run(TEST, str(work / 'iter_4.pth'), data=data, work_dir=tmp_path / 'other', options=other)
     command = [sys.executable, str(ROOT / 'tools/analysis_tools/compare_results.py')]
@@ -91,10 +91,10 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     )
     assert narrower.returncode == 2 and 'another width or backbone' in narrower.stderr.splitlines()[-1]
     augmented = run(
-        TEST, str(work / 'iter_4.pth'), '--tta', '--show-dir', str(tmp_path / 'shown'), data=data, work_dir=work
+        TEST, str(work / 'iter_4.pth'), '--tta', '--show-dir', str(tmp_path / 'drawn'), data=data, work_dir=work
     )
     assert augmented.returncode == 0, augmented.stderr
-    assert len(list(tmp_path.glob('shown/**/*.png'))) == 3
+    assert len(list(tmp_path.glob('drawn/**/*.png'))) == 3
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_bad_labels_end_in_one_line(data, tmp_path, label, options, message):
 
 @pytest.mark.parametrize('kind', ['images', 'annotations'])
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_cut_off_files_are_named(data, tmp_path, kind, backend):
+def test_truncated_files_are_named(data, tmp_path, kind, backend):
     for path in (data / kind / 'train').iterdir():
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     options = (*SHORT, f'train_dataloader.dataset.pipeline.0.imdecode_backend={backend}')
@@ -145,7 +145,7 @@ def test_cut_off_files_are_named(data, tmp_path, kind, backend):
     assert last.startswith(f'mmzeg: error: {data}/{kind}/train/') and 'truncated or not an image' in last
 
 
-def test_label_maps_of_more_classes_than_8_bits_hold_are_refused(tmp_path):
+def test_8_bit_label_maps_of_more_than_256_classes_are_refused(tmp_path):
     command = [sys.executable, TEST, 'configs/zegformer_r50_ade-full.py', 'none.pth', '--out', str(tmp_path / 'maps')]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2 and 'more than 256 classes' in result.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What may be wrong with a config or with the options that change it is said in one line."""
+"""Errors of a config, or of the options that change it, have one line."""
 
 import pytest
 
@@ -7,15 +7,15 @@ from mmzeg.utils.config_files import read_config
 
 @pytest.fixture
 def path(tmp_path):
-    path = tmp_path / 'own.py'
-    path.write_text("model = dict(type='A', parts=[dict(size=1), dict(size=2)])")
+    path = tmp_path / 'custom.py'
+    path.write_text("model = dict(type='A', blocks=[dict(size=1), dict(size=2)])")
     return path
 
 
 def test_by_name_and_changed(path):
     assert read_config('zegformer_r18_world').model.type == 'mmzeg.ZegFormer'
-    cfg = read_config(path, {'model.parts.1.size': 3, 'new.one': 4})
-    assert [part.size for part in cfg.model.parts] == [1, 3] and cfg.new.one == 4
+    cfg = read_config(path, {'model.blocks.1.size': 3, 'new.field': 4})
+    assert [block.size for block in cfg.model.blocks] == [1, 3] and cfg.new.field == 4
     with pytest.raises(FileNotFoundError, match='gone: no such config file, nor a name of one in configs'):
         read_config('gone')
 
@@ -30,11 +30,11 @@ def test_by_name_and_changed(path):
 )
 def test_a_config_that_does_not_run(path, text, message):
     path.write_text(text)
-    with pytest.raises(ValueError, match=f'own.py: it, or a config that it is based on, cannot be read: .*{message}'):
+    with pytest.raises(ValueError, match=f'custom.py: it, or a config that it is based on, cannot be read: .*{message}'):
         read_config(path)
 
 
-@pytest.mark.parametrize('key', ['model.type.depth', 'model.parts.size', 'model.parts.7.size', 'model.parts.0'])
-def test_options_that_fit_nowhere(path, key):
-    with pytest.raises(ValueError, match=f'--cfg-options {key}: no such place in .*own.py: correct the name$'):
+@pytest.mark.parametrize('key', ['model.type.depth', 'model.blocks.size', 'model.blocks.7.size', 'model.blocks.0'])
+def test_options_that_name_no_field(path, key):
+    with pytest.raises(ValueError, match=f'--cfg-options {key}: no such field in .*custom.py: correct the name$'):
         read_config(path, {'model.type': 'B', key: 1})

@@ -1,4 +1,4 @@
-"""What is known to be wrong before any long work starts."""
+"""Checkpoints and devices that are refused before any long work starts."""
 
 import zipfile
 
@@ -9,26 +9,26 @@ from mmengine.config import Config
 from mmzeg.utils.preflight import check_config, check_device, read_checkpoint
 
 
-@pytest.fixture(params=['cut off', 'empty', 'text', 'zip', 'list'])
-def damaged(request, tmp_path):
-    path = tmp_path / 'damaged.pth'
+@pytest.fixture(params=['truncated', 'empty', 'text', 'zip', 'list'])
+def corrupted(request, tmp_path):
+    path = tmp_path / 'corrupted.pth'
     torch.save(['no', 'weights'] if request.param == 'list' else dict(state_dict={}), path)
     if request.param == 'zip':
         with zipfile.ZipFile(path, 'w') as archive:
             archive.writestr('readme.txt', 'no weights')
     elif request.param != 'list':
-        path.write_bytes({'cut off': path.read_bytes()[:-300], 'empty': b'', 'text': b'no weights'}[request.param])
+        path.write_bytes({'truncated': path.read_bytes()[:-300], 'empty': b'', 'text': b'no weights'}[request.param])
     return path
 
 
-def test_a_damaged_checkpoint_is_named_before_anything_is_built(damaged):
-    with pytest.raises(ValueError, match='damaged.pth: cut off, or not a checkpoint: copy it again$'):
-        check_config(Config(dict(load_from=str(damaged))), ())
+def test_a_corrupted_checkpoint_is_named_before_anything_is_built(corrupted):
+    with pytest.raises(ValueError, match='corrupted.pth: truncated or not a checkpoint; download it again$'):
+        check_config(Config(dict(load_from=str(corrupted))), ())
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_a_whole_checkpoint_is_read(tmp_path, zipped):
-    path = tmp_path / 'whole.pth'
+def test_a_complete_checkpoint_is_read(tmp_path, zipped):
+    path = tmp_path / 'complete.pth'
     torch.save(dict(state_dict=dict(weight=torch.ones(3))), path, _use_new_zipfile_serialization=zipped)
     assert torch.equal(read_checkpoint(path)['state_dict']['weight'], torch.ones(3))
     with pytest.raises(FileNotFoundError, match='gone.pth: no such checkpoint'):
@@ -36,7 +36,7 @@ def test_a_whole_checkpoint_is_read(tmp_path, zipped):
 
 
 @pytest.mark.parametrize('device', ['cpux', 'xpu', 'cuda:99'])
-def test_a_device_that_is_not_there(device):
+def test_a_missing_device(device):
     check_device('cpu')
     with pytest.raises(ValueError, match=f"device '{device}': .*; use device='cpu'$"):
         check_device(device)

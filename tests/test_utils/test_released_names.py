@@ -12,8 +12,8 @@ from mmzeg.utils.released_names import convert_released, our_name, released_tau
 CONFIG = Path(__file__).parents[2] / 'configs' / 'zegformer_r18_camvid.py'
 
 
-def test_every_name_of_a_resnet_18():
-    """detectron2's names, by its rule: a shortcut where the stride or the width changes."""
+def test_all_names_of_a_resnet_18():
+    """detectron2's names: a shortcut where the stride or the width changes."""
     layers = ['stem.conv1']
     for stage in range(2, 6):
         layers += [f'res{stage}.{block}.conv{number}' for block in range(2) for number in (1, 2)]
@@ -24,11 +24,11 @@ def test_every_name_of_a_resnet_18():
     register_all_modules(init_default_scope=False)
     init_default_scope('mmseg')
     ours = MODELS.build(Config.fromfile(CONFIG).model).backbone.state_dict()
-    wanted = {f'backbone.{name}' for name in ours if not name.endswith('num_batches_tracked')}
-    assert {our_name(name) for name in names} == wanted
+    expected = {f'backbone.{name}' for name in ours if not name.endswith('num_batches_tracked')}
+    assert {our_name(name) for name in names} == expected
 
 
-def test_something_else():
+def test_other_names_are_refused():
     assert our_name('backbone.res2.0.conv1.weight.extra') is None
     with pytest.raises(ValueError, match='not the weights of a released ZegFormer with a ResNet: it lacks backbone'):
         convert_released({'fc.weight': torch.zeros(1)})
@@ -37,6 +37,6 @@ def test_something_else():
 
 
 @pytest.mark.parametrize('scale', [100.0, 4.6051702])
-def test_the_scale_is_kept_itself_or_as_its_logarithm(scale):
+def test_the_scale_is_stored_as_it_is_or_as_its_logarithm(scale):
     for name in ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale'):
         assert released_tau({name: torch.tensor([scale])}) == pytest.approx(0.01, rel=1e-5)

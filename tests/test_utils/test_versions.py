@@ -26,7 +26,7 @@ for old, new, number in (
     ONEDL[new] = number
 
 
-def pretend(monkeypatch, installed, ops=True):
+def pretend_installed(monkeypatch, installed, ops=True):
     def version(name):
         if name not in installed:
             raise PackageNotFoundError(name)
@@ -38,7 +38,7 @@ def pretend(monkeypatch, installed, ops=True):
 
 @pytest.mark.parametrize('stack', [OFFICIAL, ONEDL])
 def test_both_stacks_pass(monkeypatch, stack):
-    pretend(monkeypatch, stack)
+    pretend_installed(monkeypatch, stack)
     versions.check_dependencies()
 
 
@@ -57,15 +57,15 @@ def test_both_stacks_pass(monkeypatch, stack):
         ({'torchvision': None}, 'but none is installed'),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(monkeypatch, change, message):
+def test_problems_are_reported_in_one_line(monkeypatch, change, message):
     installed = {name: number for name, number in (OFFICIAL | change).items() if number}
-    pretend(monkeypatch, installed)
+    pretend_installed(monkeypatch, installed)
     with pytest.raises(ImportError, match=message) as error:
         versions.check_dependencies()
     assert '\n' not in str(error.value)
 
 
 def test_mmcv_without_ops(monkeypatch):
-    pretend(monkeypatch, OFFICIAL, ops=False)
+    pretend_installed(monkeypatch, OFFICIAL, ops=False)
     with pytest.raises(ImportError, match='compiled ops'):
         versions.check_dependencies()
