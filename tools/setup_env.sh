@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of one stack: tools/setup_env.sh STACK VENV [PYTHON]
-# Safe to run again: pip keeps what is already right, and a half-made environment is completed.
+# Creates the virtual environment of a stack: tools/setup_env.sh STACK VENV [PYTHON]
+# Safe to run again: pip keeps installed packages of the right version, and completes a partial environment.
 set -euo pipefail
 
 stack=${1:?usage: setup_env.sh official|onedl VENV [PYTHON]}
@@ -16,7 +16,7 @@ esac
 constraints=$PWD/tools/constraints/$stack.txt
 if ! "$python" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $newest))"; then
   echo "setup_env.sh: the $stack stack needs Python 3.10 to 3.$newest, and '$python' is $("$python" -V 2>&1)." \
-       "Name another one: make PYTHON=python3.11" >&2
+       "Name another Python: make PYTHON=python3.11" >&2
   exit 2
 fi
 
@@ -32,7 +32,7 @@ install torch torchvision numpy opencv-python "${mm}mmengine"
 echo "[2/4] $mmcv $(pinned $mmcv) with compiled ops"
 has_ops() { "$py" -c "import mmcv.ops" >/dev/null 2>&1; }
 if ! has_ops; then
-  # OpenMMLab publishes wheels per torch and CUDA; out of reach or not there, the source is built.
+  # OpenMMLab publishes wheels for each torch and CUDA; without one, or without network, the source is built.
   wheels=$("$py" - <<'PY'
 import torch
 cuda = 'cu' + torch.version.cuda.replace('.', '') if torch.version.cuda else 'cpu'
@@ -45,10 +45,10 @@ PY
     echo "      prebuilt wheel"
   else
     echo "      no prebuilt wheel within reach: building from source, about 7 minutes on 2 cores" \
-         "(at once where pip's cache holds the wheel)"
+         "(seconds if pip's cache has the wheel)"
     export MMCV_WITH_OPS=1 FORCE_CUDA=${FORCE_CUDA:-0} MAX_JOBS=${MAX_JOBS:-$(nproc)}
     install --no-build-isolation "$mmcv"
-    # A wheel that an isolated build left in the cache has no ops.
+    # A wheel in the cache from an isolated build has no ops.
     has_ops || install --no-build-isolation --no-cache-dir --no-deps --force-reinstall "$mmcv"
     has_ops || { echo "setup_env.sh: $mmcv was installed without compiled ops; see its error:" >&2
                  "$py" -c "import mmcv.ops"; }
@@ -56,7 +56,7 @@ PY
 fi
 
 echo "[3/4] mmsegmentation, mmdet, open_clip, tools"
-# The OneDL source releases read their version from torch-aware setup files: no isolation.
+# The setup files of OneDL's source releases need torch: no build isolation.
 install --no-build-isolation "${mm}mmsegmentation" "$mmdet" open_clip_torch scipy
 echo "[4/4] mmzeg, in place"
 install --no-build-isolation -e ".[test]"

@@ -38,7 +38,7 @@ class VocabularyCheckHook(Hook):
         self._check(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the classes of the test dataset and its metrics; log those that share a synonym with a training class."""
+        """Check the classes of the test dataset and its metrics; log those that share a synonym with training."""
         self._check(runner, runner.test_loop)
         classifier = unwrap(runner.model).decode_head.classifier
         vocabulary = classifier.vocabulary

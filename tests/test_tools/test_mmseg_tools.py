@@ -169,7 +169,8 @@ def test_analyze_logs(run_script, run, trained):
 def test_show_dir(run, tested, datasets):
     drawn = sorted((run.folder / 'drawn').rglob('test_*.png'))
     assert len(drawn) == LENGTHS['test']
-    assert np.mean([fraction_equal(draw_labels(datasets['test'], index), path) for index, path in enumerate(drawn)]) > 0.6
+    fractions = [fraction_equal(draw_labels(datasets['test'], index), path) for index, path in enumerate(drawn)]
+    assert np.mean(fractions) > 0.6
 
 
 def test_confusion(run_script, run, tested, datasets):
@@ -217,7 +218,9 @@ def test_flops(run_script, run):
 
 
 def test_mmseg_test(run, tested):
-    result = run('python', 'mmseg_files/tools/test.py', CONFIG, 'work/iter_2.pth', '--work-dir', 'tested_by_mmseg', options=SMALL)
+    result = run(
+        'python', 'mmseg_files/tools/test.py', CONFIG, 'work/iter_2.pth', '--work-dir', 'tested_by_mmseg', options=SMALL
+    )
     assert result.returncode == 0, result.stderr
     (theirs,) = (run.folder / 'tested_by_mmseg').glob('*/*.json')
     (ours,) = (run.folder / 'tested').glob('*/*.json')

@@ -30,7 +30,8 @@ def test_by_name_and_changed(path):
 )
 def test_a_config_that_does_not_run(path, text, message):
     path.write_text(text)
-    with pytest.raises(ValueError, match=f'custom.py: it, or a config that it is based on, cannot be read: .*{message}'):
+    message = f'custom.py: it, or a config that it is based on, cannot be read: .*{message}'
+    with pytest.raises(ValueError, match=message):
         read_config(path)
 
 
