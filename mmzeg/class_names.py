@@ -38,7 +38,7 @@ def check_class_names(names: Sequence[str], label: str, allow_empty: bool = True
             # "cat\n" is not the "cat" of training, and would be scored as unseen.
             raise ValueError(f'{label}: class {name!r:.60} has a line break or a control character: remove it')
         if name != name.strip() or not all(synonym.strip() for synonym in split_synonyms(name)):
-            raise ValueError(f'{label}: class {name!r:.60} has an empty word or a blank at an end: remove it')
+            raise ValueError(f'{label}: class {name!r:.60} has an empty synonym or a blank at an end: remove it')
         if name in checked:
             raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
         checked.add(name)

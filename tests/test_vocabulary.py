@@ -93,9 +93,9 @@ def test_bad_config(config, message):
         (dict(classes=['a'], unseen=[1]), 'unseen: a class name must be a non-empty string, got 1'),
         (dict(classes=['a', '']), "classes: a class name must be a non-empty string, got ''"),
         (dict(classes=['a', 3]), 'got 3'),
-        (dict(classes=['a', ' b']), "class ' b' has an empty word or a blank at an end"),
-        (dict(classes=['a, ']), "class 'a, ' has an empty word"),
-        (dict(classes=['a, , b']), 'has an empty word'),
+        (dict(classes=['a', ' b']), "class ' b' has an empty synonym or a blank at an end"),
+        (dict(classes=['a, ']), "class 'a, ' has an empty synonym"),
+        (dict(classes=['a, , b']), 'has an empty synonym'),
     ],
 )
 def test_bad_lists(arguments, message):

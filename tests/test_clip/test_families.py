@@ -134,7 +134,7 @@ def test_statistics_come_from_the_weights(tmp_path):
 
 
 def test_hub_folder_names_its_model(tmp_path):
-    """open_clip_config.json next to the weights: any architecture without its name; the config is part of the cache key."""
+    """open_clip_config.json next to the weights: any architecture without its name; the config is part of the key."""
     vision = dict(image_size=32, timm_model_name='test_resnet', timm_pool='avg', timm_proj='linear')
     text = dict(context_length=8, vocab_size=49408, width=8, heads=1, layers=1)
     config = dict(embed_dim=8, vision_cfg=vision, text_cfg=text)
