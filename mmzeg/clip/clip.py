@@ -62,7 +62,7 @@ class CLIP:
         elif model is None:
             raise FileNotFoundError(f'{pretrained}: no such CLIP file; a hub tag needs the architecture as model too')
         else:
-            statistics(model, pretrained)
+            statistics(model, pretrained)  # refuses an unknown tag
             self._weights = (pretrained,)
         self.pretrained = str(pretrained)
         self.model = model
