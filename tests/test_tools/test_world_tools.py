@@ -1,6 +1,5 @@
-"""The world's own tools: its CLIP, the quick start stopped and gone on with, and what they refuse."""
+"""The tools of the procedural world: its CLIP, the quick start stopped and resumed, and invalid input."""
 
-import importlib
 import json
 import os
 import shutil
@@ -14,15 +13,16 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
+from tool_loading import load_tool
 
 from mmzeg.clip import CLIP
 from mmzeg.datasets.world import CLASSES, UNSEEN
+from mmzeg.datasets.world.segment_crops import SegmentCrops
 from mmzeg.utils.weight_files import read_state
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / 'configs/_base_/models'
 SHIPPED = WEIGHTS / 'world_clip/open_clip_model.safetensors'
-sys.path.insert(0, str(ROOT / 'tools/world'))
 
 
 def run(tool, *arguments):
@@ -36,16 +36,14 @@ def test_shipped_weights_are_small():
     assert (WEIGHTS / 'world_r18.pth').stat().st_size < 8 * 2**20
 
 
-def test_shipped_clip_names_what_the_scorer_cuts():
-    from segments import Segments
-    from train_clip import accuracy
-
+def test_shipped_clip_classifies_the_scorers_crops():
+    accuracy = load_tool('tools/world/train_clip.py').accuracy
     clip = CLIP(str(SHIPPED))
     statistics = dict(mean=clip.image_mean, std=clip.image_std)
     held_out = dict(size=clip.image_size[0], split='test', **statistics)
-    alone = Segments(CLASSES, 8, styles={}, pictures=len(CLASSES), **held_out)
-    cut = Segments(CLASSES, 40, styles=dict(cropmask=1.0), ragged=0.0, pictures=0, **held_out)
-    assert accuracy(clip.network, alone) >= 93 and accuracy(clip.network, cut) >= 88
+    single = SegmentCrops(CLASSES, 8, crop_modes={}, images_per_item=len(CLASSES), **held_out)
+    segments = SegmentCrops(CLASSES, 40, crop_modes=dict(cropmask=1.0), ragged=0.0, images_per_item=0, **held_out)
+    assert accuracy(clip.network, single) >= 93 and accuracy(clip.network, segments) >= 88
     names = clip.text_embeddings(CLASSES, 'single')
     others = (names @ names.t())[~torch.eye(len(CLASSES), dtype=torch.bool)]
     assert others.mean() < 0.3 and others.max() < 0.8
@@ -55,7 +53,7 @@ def test_shipped_clip_names_what_the_scorer_cuts():
 def test_clip_is_trained_and_loads(tmp_path):
     result = run('world/train_clip.py', tmp_path / 'clip', '--scenes', 6, '--iters', 2, '--held-out', 1, '--workers', 0)
     assert result.returncode == 0, result.stderr
-    assert '% of single pictures' in result.stdout
+    assert '% of images of a single class' in result.stdout
     clip = CLIP(str(tmp_path / 'clip/open_clip_model.safetensors'))
     assert clip.image_size == (96, 96) and clip.text_embeddings(['umbrella'], 'single').shape == (1, 128)
 
@@ -78,7 +76,7 @@ def test_caption_list_is_checked(tmp_path, captions, message):
     assert str(path) in last and message in last
 
 
-def test_quickstart_stopped_and_gone_on_with(tmp_path):
+def test_quickstart_is_stopped_and_resumed(tmp_path):
     fields = ['train_cfg.max_iters=4', 'train_cfg.val_interval=4', 'default_hooks.checkpoint.interval=2']
     fields += ['default_hooks.logger.interval=1', 'val_dataloader.dataset.length=1']
     fields += ['test_dataloader.dataset.length=8']
@@ -92,7 +90,7 @@ def test_quickstart_stopped_and_gone_on_with(tmp_path):
     assert result.returncode == 0, result.stderr
     assert 'resumed' in result.stdout and '4/4' in result.stdout
     rows = [line for line in result.stdout.splitlines() if line.startswith(('| seg', '| img', '| full'))]
-    assert len(rows) == 3 and (work / 'picture.png').stat().st_size > 10000
+    assert len(rows) == 3 and (work / 'figure.png').stat().st_size > 10000
     assert 'sweep.py' in result.stdout and 'diagnose.py' in result.stdout
     again = run('world/quickstart.py', '--work-dir', work, '--cfg-options', *fields)
     assert again.returncode == 0 and 'not trained again' in again.stdout
@@ -115,12 +113,12 @@ def test_quickstart_stopped_and_gone_on_with(tmp_path):
     assert diagnosed.returncode == 0 and 'recall of masks' in diagnosed.stdout, diagnosed.stderr
 
 
-def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
-    few = ('--iters', 3, '--scenes', 4, '--batch', 8, '--scene-iters', 2, '--scene-batch', 2, '--held-out', 2)
-    first = run('world/train_backbone.py', tmp_path / 'first.pth', *few, '--workers', 0)
+def test_backbone_is_trained_on_crops_and_on_scenes(tmp_path):
+    small = ('--iters', 3, '--scenes', 4, '--batch', 8, '--scene-iters', 2, '--scene-batch', 2, '--held-out', 2)
+    first = run('world/train_backbone.py', tmp_path / 'first.pth', *small, '--workers', 0)
     assert first.returncode == 0, first.stderr
-    assert '% of single pictures' in first.stdout and '% of segments in scenes' in first.stdout
-    again = run('world/train_backbone.py', tmp_path / 'again.pth', *few, '--start', tmp_path / 'first.pth')
+    assert '% of images of a single class' in first.stdout and '% of segments in scenes' in first.stdout
+    again = run('world/train_backbone.py', tmp_path / 'again.pth', *small, '--start', tmp_path / 'first.pth')
     assert again.returncode == 0, again.stderr
     shipped, ours = read_state(WEIGHTS / 'world_r18.pth'), read_state(tmp_path / 'again.pth')
     assert {name: weight.shape for name, weight in ours.items()} == {
@@ -136,14 +134,16 @@ def test_backbone_is_trained_on_pictures_and_on_scenes(tmp_path):
         ('train_backbone', ['.'], '.: a folder: name the file to write'),
         ('train_backbone', ['new.pth', '--start', str(SHIPPED)], 'not weights of this backbone'),
         ('train_clip', ['file'], "File exists: 'file'"),
-        ('picture', ['config.py', 'some.pth', 'picture.txt'], 'picture.txt: end its name with .png'),
-        ('scorers', ['config.py', 'some.pth', '--plot', 'plot.txt'], '--plot plot.txt: end its name with .png'),
+        ('figure', ['config.py', 'model.pth', 'figure.txt'], 'figure.txt: end its name with one of .png'),
+        ('scorers', ['config.py', 'model.pth', '--plot', 'plot.txt'], '--plot plot.txt: end its name with one of .png'),
     ],
 )
-def test_what_half_an_hour_would_be_lost_for_is_known_before(tmp_path, monkeypatch, capsys, tool, arguments, message):
-    module = importlib.import_module(tool)
-    work = dict(train_backbone='train', train_clip='spread_names', picture='load', scorers='measure')
-    monkeypatch.setattr(module, work[tool], lambda *_: pytest.fail())
+def test_invalid_arguments_are_refused_before_the_long_part(tmp_path, monkeypatch, capsys, tool, arguments, message):
+    module = load_tool(f'tools/world/{tool}.py')
+    long_part = dict(
+        train_backbone='train', train_clip='train_text_encoder', figure='load_for_evaluation', scorers='measure'
+    )
+    monkeypatch.setattr(module, long_part[tool], lambda *_: pytest.fail())
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'file').touch()
     monkeypatch.setattr(sys, 'argv', [tool, *arguments])
@@ -152,32 +152,32 @@ def test_what_half_an_hour_would_be_lost_for_is_known_before(tmp_path, monkeypat
     assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_segments_are_named_by_their_own_pixels():
-    from train_backbone import Namer
+def test_segments_are_classified_by_their_own_pixels():
+    train_backbone = load_tool('tools/world/train_backbone.py')
 
     class Blurred(torch.nn.Module):
         def forward(self, images):
             return (torch.nn.functional.avg_pool2d(images, 16),)
 
-    network = Namer(Blurred(), 3)
+    network = train_backbone.SegmentClassifier(Blurred(), 3)
     network.classifier.weight.data.zero_()[4, 0] = network.classifier.weight.data[7, 1] = 1.0
     network.classifier.bias.data.zero_()
     image, label_map = torch.zeros(1, 3, 64, 64), torch.full((1, 64, 64), 4)
     label_map[:, :32], label_map[:, 63, 63] = 7, 9
     image[:, 0, 32:], image[:, 1, :32] = 2.0, 3.0
-    logits, labels = network.name_segments(image, label_map)
-    # The single pixel of class 9 is too little of a cell.
+    logits, labels = network.classify_segments(image, label_map)
+    # Class 9 has a single pixel, too small a part of a cell.
     assert labels.tolist() == [4, 7]
     assert logits[0].argmax() == 4 and logits[1].argmax() == 7
     torch.testing.assert_close(logits.max(1).values, torch.tensor([2.0, 3.0]))
 
 
-@pytest.mark.parametrize('kind', ['missing', 'cut off'])
+@pytest.mark.parametrize('kind', ['missing', 'truncated'])
 @pytest.mark.parametrize('field', ['backbone.init_cfg.checkpoint', 'decode_head.classifier.text_encoder.pretrained'])
 def test_damaged_weights_end_in_one_line(tmp_path, field, kind):
     source = WEIGHTS / 'world_r18.pth' if field.startswith('backbone') else SHIPPED
     path = tmp_path / source.name
-    if kind == 'cut off':
+    if kind == 'truncated':
         shutil.copy(source, path)
         os.truncate(path, path.stat().st_size // 2)
     result = run('world/quickstart.py', '--work-dir', tmp_path / 'work', '--cfg-options', f'model.{field}={path}')
@@ -187,42 +187,42 @@ def test_damaged_weights_end_in_one_line(tmp_path, field, kind):
 
 
 def test_classes_are_held_out_as_if_unseen():
-    from experiments import HELD_OUT, MAIN, hold_out
-
-    cfg = Config.fromfile(ROOT / MAIN.config)
-    hold_out(cfg)
+    experiments = load_tool('tools/world/experiments.py')
+    cfg = Config.fromfile(ROOT / experiments.MAIN.config)
+    experiments.hold_out(cfg)
     seen = cfg.train_dataloader.dataset.metainfo.classes
-    assert not set(seen) & {*HELD_OUT, *UNSEEN} and len(seen) == 26
+    assert not set(seen) & {*experiments.HELD_OUT, *UNSEEN} and len(seen) == 26
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
-        assert loader.dataset.metainfo.unseen_classes == list(HELD_OUT)
+        assert loader.dataset.metainfo.unseen_classes == list(experiments.HELD_OUT)
         assert not set(loader.dataset.metainfo.classes) & set(UNSEEN)
-    assert cfg.model.decode_head.classifier.vocabulary.unseen == list(HELD_OUT)
+    assert cfg.model.decode_head.classifier.vocabulary.unseen == list(experiments.HELD_OUT)
 
 
-def test_results_of_other_options_or_iterations_are_not_taken_for_those_asked_for(tmp_path, monkeypatch):
-    from experiments import MAIN, Experiments
+def test_results_of_other_options_or_iterations_are_not_reused(tmp_path, monkeypatch):
+    experiments = load_tool('tools/world/experiments.py')
+    main = experiments.MAIN
 
     def run(self, tool, *arguments, log):
         folder = Path(arguments[arguments.index('--out') + 1])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'sweep.json').write_text(json.dumps(dict(rows=[arguments[-1]])))
 
-    monkeypatch.setattr(Experiments, '_run', run)
-    runs = Experiments(tmp_path, 5, 1)
-    checkpoint = tmp_path / MAIN.folder / 'seed_0/iter_5.pth'
+    monkeypatch.setattr(experiments.Experiments, '_run', run)
+    runs = experiments.Experiments(tmp_path, 5, 1)
+    checkpoint = tmp_path / main.folder / 'seed_0/iter_5.pth'
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.5') == ['0.5']
-    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
-    monkeypatch.setattr(Experiments, '_run', lambda *_, **__: pytest.fail('is there'))
-    assert runs.sweep(MAIN, 0, 'test', '--lam', '0.8') == ['0.8']
+    assert runs.sweep(main, 0, 'test', '--lam', '0.5') == ['0.5']
+    assert runs.sweep(main, 0, 'test', '--lam', '0.8') == ['0.8']
+    monkeypatch.setattr(experiments.Experiments, '_run', lambda *_, **__: pytest.fail('the result exists'))
+    assert runs.sweep(main, 0, 'test', '--lam', '0.8') == ['0.8']
     checkpoint.with_name('config.py').write_text('train_cfg = dict(max_iters=5)')
     with pytest.raises(ValueError, match='seed_0: trained for another number of iterations: give another --work-dir'):
-        Experiments(tmp_path, 9, 1).train(MAIN, 0)
+        experiments.Experiments(tmp_path, 9, 1).train(main, 0)
 
 
-def test_ways_to_ask_clip_are_compared(tmp_path):
-    """A model of random weights: the exact way is the measure, and the guaranteed one gives the same."""
+def test_scorer_settings_are_compared(tmp_path):
+    """With random weights: all settings are compared with the exact one, which guaranteed pruning equals."""
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
     init_default_scope('mmseg')
     register_all_modules(init_default_scope=False)
@@ -235,15 +235,17 @@ def test_ways_to_ask_clip_are_compared(tmp_path):
         'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    rows = {row['way']: row for row in json.loads((tmp_path / 'rows.json').read_text())}
-    assert rows['exact']['same'] == rows['guaranteed']['same'] == 100 and rows['exact']['asked'] == 20
-    for way in ('threshold 0.5', 'threshold 0.9', 'masks alone, 0.8', 'masks merged', 'masks merged, threshold'):
-        assert 0 < rows[way]['asked'] <= 20
+    rows = {row['setting']: row for row in json.loads((tmp_path / 'rows.json').read_text())}
+    assert rows['exact']['equal_labels'] == rows['guaranteed']['equal_labels'] == 100
+    assert rows['exact']['scored_segments'] == 20
+    for name in ('threshold 0.5', 'threshold 0.9', 'threshold 0.8, masks only', 'masks merged'):
+        assert 0 < rows[name]['scored_segments'] <= 20
+    assert 0 < rows['masks merged, threshold']['scored_segments'] <= 20
     assert (tmp_path / 'plot.png').stat().st_size > 10000
 
 
-def test_a_sweep_leaves_the_config_of_the_training_as_it_is(tmp_path):
-    """MMEngine keeps a run's config in its work dir: a sweep of changed fields must not become the training's."""
+def test_a_sweep_does_not_replace_the_config_of_the_training(tmp_path):
+    """MMEngine writes a run's config into its work dir: a sweep's config must not replace the training's."""
     cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_world.py')
     init_default_scope('mmseg')
     register_all_modules(init_default_scope=False)

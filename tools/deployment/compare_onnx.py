@@ -1,8 +1,8 @@
-"""Compare an exported model with PyTorch, in what they find and in time, picture by picture in turns.
+"""Compare an exported model with PyTorch: differences of the outputs, and time per image, measured in turns.
 
-python tools/deployment/compare_onnx.py CONFIG WEIGHTS FOLDER photo.jpg
+python tools/deployment/compare_onnx.py CONFIG WEIGHTS FOLDER image.jpg
 
-Without pictures, the first ones of the config's test dataset.
+Without images, the first ones of the config's test dataset.
 """
 
 import argparse
@@ -13,77 +13,90 @@ from statistics import median
 
 import numpy as np
 import torch
-from export_onnx import load
 from mmengine.config import DictAction
 from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.deployment.onnx_runner import OnnxRunner, fuse
-from mmzeg.apis.image_reading import expand, read_image
+from mmzeg.apis.image_reading import expand_inputs, read_image
+from mmzeg.deployment import OnnxRunner
+from mmzeg.deployment.onnx_arrays import fuse
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 
-COLUMNS = ('class logits', 'mask logits', 'CLIP logits', 'scores')
+OUTPUTS = ('class logits', 'mask logits', 'CLIP logits', 'scores')
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs')
     parser.add_argument('weights', help='checkpoint file')
-    parser.add_argument('folder', type=Path, help='what export_onnx.py wrote of these two')
-    parser.add_argument('pictures', nargs='*', help='files, folders or patterns')
-    parser.add_argument('--count', type=int, default=5, help='pictures of the test dataset, if none is named')
-    parser.add_argument('--repeats', type=int, default=3, help='timed passes a picture, after one for warming up')
+    parser.add_argument('folder', type=Path, help='folder that export_onnx.py wrote of these two')
+    parser.add_argument('images', nargs='*', help='files, folders or patterns')
+    parser.add_argument('--count', type=int, default=5, help='images of the test dataset, if none is named')
+    parser.add_argument('--repeats', type=int, default=3, help='timed passes per image, after one for warming up')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     return parser.parse_args()
 
 
-def test_pictures(cfg: dict, count: int) -> Iterator[np.ndarray]:
-    """The first pictures (H, W, 3) BGR of the test dataset, before its pipeline."""
+def test_images(cfg: dict, count: int) -> Iterator[np.ndarray]:
+    """Yield the first images (H, W, 3) BGR of a test dataset, before its pipeline."""
     dataset = DATASETS.build(cfg)
     for index in range(min(count, len(dataset))):
         yield dataset.pipeline.transforms[0](dataset.get_data_info(index))['img']
 
 
-def timed(function: Callable, *inputs: object) -> tuple[object, float]:
-    """What a function gives, and its seconds."""
+def seconds_of(function: Callable[[], object]) -> float:
+    """Return how many seconds a call takes."""
     start = time.perf_counter()
-    found = function(*inputs)
-    return found, time.perf_counter() - start
+    function()
+    return time.perf_counter() - start
 
 
-def differences(inferencer: ZeroShotInferencer, runner: OnnxRunner, picture: np.ndarray) -> list[float]:
-    """The greatest difference of each of ``COLUMNS``, NaN where CLIP is not asked."""
-    fusion, opinions = inferencer.fusion(), inferencer.classify(inferencer.encode(picture))
-    wanted = opinions.class_logits, opinions.mask_logits, opinions.clip_logits, opinions.scores(fusion)
-    found = runner.predict_logits(runner.resized(read_image(picture)), opinions.vocabulary.names, fusion.needs_scorer)
-    found = [*found, fuse(found[0], found[2], opinions.seen.numpy(), fusion.mode, fusion.lam)]
+def greatest_differences(inferencer: ZeroShotInferencer, runner: OnnxRunner, image: np.ndarray) -> list[float]:
+    """Return the greatest difference of each of ``OUTPUTS``; NaN for CLIP logits that the fusion does not need."""
+    # Predict by PyTorch
+    fusion = inferencer.fusion()
+    predictions = inferencer.classify(inferencer.encode(image))
+    by_torch = [
+        predictions.class_logits,
+        predictions.mask_logits,
+        predictions.clip_logits,
+        predictions.scores(fusion),
+    ]
+    # Predict by ONNX
+    vocabulary = predictions.vocabulary
+    resized = runner.resize(read_image(image))
+    by_onnx = [*runner.predict_logits(resized, vocabulary.names, fusion.needs_scorer)]
+    by_onnx.append(fuse(by_onnx[0], by_onnx[2], np.array(vocabulary.seen_mask), fusion.mode, fusion.lam))
     return [
-        np.nan if ours is None else np.abs(ours - theirs.numpy()).max()
-        for ours, theirs in zip(found, wanted, strict=True)
+        np.nan if output is None else np.abs(output - expected.numpy()).max()
+        for output, expected in zip(by_onnx, by_torch, strict=True)
     ]
 
 
-def compare(inferencer: ZeroShotInferencer, runner: OnnxRunner, picture: np.ndarray, repeats: int) -> list:
-    """A row: size, differences, % of pixels with the same label, seconds of PyTorch and of ONNX, and their ratio."""
+def compare(inferencer: ZeroShotInferencer, runner: OnnxRunner, image: np.ndarray, repeats: int) -> list:
+    """Return a table row: size, differences, % of equal labels, seconds of PyTorch and of ONNX, and their ratio."""
 
     @torch.no_grad()
     def by_torch() -> np.ndarray:
-        data = inferencer.collate_fn([inferencer.pipeline(dict(img=picture))])
+        data = inferencer.collate_fn([inferencer.pipeline(dict(img=image))])
         return inferencer.model.test_step(data)[0].pred_sem_seg.data[0].numpy()
 
     def by_onnx() -> np.ndarray:
-        return runner(picture, runner.settings['classes'])['label_map']
+        return runner(image, runner.settings['classes'])['label_map']
 
-    same = 100 * (by_torch() == by_onnx()).mean()
-    seconds = [[timed(way)[1] for way in (by_torch, by_onnx)] for _ in range(repeats)]
-    pair = [median(column) for column in zip(*seconds, strict=True)]
+    equal = 100 * (by_torch() == by_onnx()).mean()
+    # In turns, so that both see the same load of the machine
+    seconds = [[seconds_of(function) for function in (by_torch, by_onnx)] for _ in range(repeats)]
+    torch_seconds, onnx_seconds = (median(column) for column in zip(*seconds, strict=True))
     return [
-        f'{picture.shape[1]} x {picture.shape[0]}',
-        *(f'{difference:.1e}' for difference in differences(inferencer, runner, picture)),
-        f'{same:.2f}',
-        *(f'{value:.3f}' for value in pair),
-        f'{pair[0] / pair[1]:.2f}',
+        f'{image.shape[1]} x {image.shape[0]}',
+        *(f'{difference:.1e}' for difference in greatest_differences(inferencer, runner, image)),
+        f'{equal:.2f}',
+        f'{torch_seconds:.3f}',
+        f'{onnx_seconds:.3f}',
+        f'{torch_seconds / onnx_seconds:.2f}',
     ]
 
 
@@ -93,14 +106,14 @@ def main() -> None:
     if args.repeats < 1:
         raise ValueError(f'--repeats must be 1 or more, got {args.repeats}')
     runner = OnnxRunner(args.folder, threads=torch.get_num_threads())
-    inferencer = load(args.config, args.weights, args.cfg_options)
-    if args.pictures:
-        pictures = (np.ascontiguousarray(read_image(path)[..., ::-1]) for path in expand(args.pictures))
+    inferencer = ZeroShotInferencer(read_config(args.config, args.cfg_options), args.weights, device='cpu')
+    if args.images:
+        images = (np.ascontiguousarray(read_image(path)[..., ::-1]) for path in expand_inputs(args.images))
     else:
-        pictures = test_pictures(inferencer.cfg.test_dataloader.dataset, args.count)
-    table = PrettyTable(['size', *COLUMNS, '% same', 's PyTorch', 's ONNX', 'x'], align='r')
-    for picture in pictures:
-        table.add_row(compare(inferencer, runner, picture, args.repeats))
+        images = test_images(inferencer.cfg.test_dataloader.dataset, args.count)
+    table = PrettyTable(['size', *OUTPUTS, 'equal labels, %', 'PyTorch, s', 'ONNX, s', 'speed, PyTorch = 1'], align='r')
+    for image in images:
+        table.add_row(compare(inferencer, runner, image, args.repeats))
     print(table)
 
 

@@ -1,6 +1,6 @@
-"""Draw test scenes beside their labels and what ZegFormer makes of them, by text alone and with CLIP's opinion.
+"""Draw test scenes with their ground truth and ZegFormer's label maps: text embeddings alone, and with CLIP.
 
-python tools/world/picture.py CONFIG CHECKPOINT OUT.png
+python tools/world/figure.py CONFIG CHECKPOINT OUT.png
 """
 
 import argparse
@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from mmzeg.evaluation.loading import load_for_evaluation, require_scorer
 from mmzeg.models import ScoreFusion
+from mmzeg.models.calibration import calibrate
 from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
@@ -23,55 +24,68 @@ from mmzeg.utils.preflight import one_line_errors
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
 
-# Below this share of the picture a name would cover the thing it names.
-SMALLEST = 0.012
+SUFFIXES = ('.png', '.jpg', '.pdf', '.svg')
+# The columns, in this order
+TITLES = {
+    'image': 'image',
+    'ground truth': 'ground truth',
+    'seg': 'seg: text embeddings alone',
+    'full': 'full: ensemble with CLIP',
+}
+# Regions below this fraction of the image get no name, which would cover them.
+MIN_REGION = 0.012
+# Pixels between a name's centre and the left and right edges of the image.
+MARGIN = 14
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file of a ZegFormer')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', type=Path, help='picture to write')
-    parser.add_argument('--scenes', type=int, default=4, help='the first so many with two unseen things or more')
+    parser.add_argument('out', type=Path, help='figure to write')
+    parser.add_argument('--scenes', type=int, default=4, help='number of scenes: the first with two unseen classes')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     return parser.parse_args()
 
 
 @torch.no_grad()
-def views(model, batch: dict) -> dict[str, np.ndarray]:
-    """Photo (H, W, 3) and the label maps (H, W) of one scene: truth, seg, full."""
+def predict_row(model, batch: dict) -> dict[str, np.ndarray]:
+    """Return what a row of the figure shows: image (H, W, 3) uint8 and label maps (H, W), by the keys of ``TITLES``."""
     batch = model.data_preprocessor(batch, False)
-    inputs, sample = batch['inputs'], batch['data_samples'][0]
+    inputs = batch['inputs']
+    sample = batch['data_samples'][0]
+    # Image and ground truth
+    image = model.denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy()
+    row = {'image': image, 'ground truth': sample.gt_sem_seg.data[0].cpu().numpy()}
+    # Label maps, from one prediction of the logits
     seen = model.seen_mask(inputs.device)
     class_logits, mask_logits, clip_logits = model.predict_logits(inputs, [sample.metainfo])
-    found = dict(
-        photo=model.denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy(),
-        truth=sample.gt_sem_seg.data[0].cpu().numpy(),
-    )
     for mode in ('seg', 'full'):
         fusion = ScoreFusion(mode, model.fusion.lam, model.fusion.gamma)
         scores = fusion(class_logits, clip_logits, seen)
-        semantic_map = fusion.calibrate(assemble_semantic_map(scores, mask_logits, inputs.shape[-2:]), seen)
-        found[mode] = semantic_map.argmax(1)[0].cpu().numpy()
-    return found
+        semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
+        semantic_map = calibrate(semantic_map, fusion.class_offset(seen))
+        row[mode] = semantic_map.argmax(1)[0].cpu().numpy()
+    return row
 
 
-def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> None:
-    """Colours over a faint photo, and the name of every region; unseen ones starred, in yellow."""
+def draw_labels(axes, image: np.ndarray, label_map: np.ndarray, meta: dict) -> None:
+    """Draw a label map over a faint image, with the name of every region; unseen classes in yellow, with a star."""
     palette = np.array(meta['palette'], np.uint8)
-    axes.imshow((0.35 * photo + 0.65 * palette[label_map]).astype(np.uint8))
+    axes.imshow((0.35 * image + 0.65 * palette[label_map]).astype(np.uint8))
     for label in np.unique(label_map):
         name = meta['classes'][label]
         unseen = name in meta['unseen_classes']
-        parts, count = ndimage.label(label_map == label)
-        for part in range(1, count + 1):
-            inside = parts == part
-            if inside.mean() < SMALLEST:
+        regions, num_regions = ndimage.label(label_map == label)
+        for region in range(1, num_regions + 1):
+            mask = regions == region
+            if mask.mean() < MIN_REGION:
                 continue
-            # The point that lies deepest inside, so that a ring is named on its rim.
-            y, x = np.unravel_index(ndimage.distance_transform_edt(np.pad(inside, 1)).argmax(), np.add(inside.shape, 2))
+            # Write the name at the point that is farthest from the edge: of a ring, a point of its rim.
+            distance = ndimage.distance_transform_edt(np.pad(mask, 1))
+            y, x = np.unravel_index(distance.argmax(), distance.shape)
             text = axes.text(
-                np.clip(x, 14, inside.shape[1] - 14),
+                np.clip(x, MARGIN, mask.shape[1] - MARGIN),
                 y,
                 f'{name}*' if unseen else name,
                 ha='center',
@@ -83,39 +97,46 @@ def draw_labels(axes, photo: np.ndarray, label_map: np.ndarray, meta: dict) -> N
             text.set_path_effects([patheffects.withStroke(linewidth=2, foreground='black')])
 
 
+def draw_figure(rows: list[dict[str, np.ndarray]], meta: dict, path: Path) -> None:
+    """Draw all rows into a file."""
+    size = (11, 2.75 * len(rows))
+    figure, grid = pyplot.subplots(len(rows), len(TITLES), figsize=size, squeeze=False, layout='constrained')
+    for axes_row, row in zip(grid, rows, strict=True):
+        for axes, key in zip(axes_row, TITLES, strict=True):
+            axes.set_axis_off()
+            if key == 'image':
+                axes.imshow(row[key])
+            else:
+                draw_labels(axes, row['image'], row[key], meta)
+    for axes, title in zip(grid[0], TITLES.values(), strict=True):
+        axes.set_title(title, fontsize=11)
+    figure.supxlabel('yellow with a star: a class without annotations in training', fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda partial: figure.savefig(partial, format=path.suffix[1:], dpi=110))
+
+
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    if args.out.suffix not in ('.png', '.jpg', '.pdf', '.svg'):
-        raise ValueError(f'{args.out}: end its name with .png, .jpg, .pdf or .svg')
+    if args.out.suffix not in SUFFIXES:
+        raise ValueError(f'{args.out}: end its name with one of {", ".join(SUFFIXES)}')
+    # Load the model
     cfg = read_config(args.config, args.cfg_options)
     require_scorer(cfg)
     cfg.model.fusion.mode = 'full'
     runner, loader = load_for_evaluation(cfg, args.checkpoint, 'test')
+    # Predict the first scenes that have two unseen classes
     meta = loader.dataset.metainfo
     unseen = [meta['classes'].index(name) for name in meta['unseen_classes']]
     rows = []
     for batch in loader:
         if np.isin(unseen, batch['data_samples'][0].gt_sem_seg.data).sum() >= 2:
-            rows.append(views(runner.model, batch))
+            rows.append(predict_row(runner.model, batch))
         if len(rows) == args.scenes:
             break
     if not rows:
-        raise ValueError(f'{args.config}: no test scene holds two unseen classes')
-    titles = dict(photo='photo', truth='truth', seg='seg: text alone', full="full: with CLIP's opinion")
-    figure, grid = pyplot.subplots(len(rows), 4, figsize=(11, 2.75 * len(rows)), squeeze=False, layout='constrained')
-    for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
-        for axis, (name, title) in zip(axes, titles.items(), strict=True):
-            axis.set_axis_off()
-            if number == 0:
-                axis.set_title(title, fontsize=11)
-            if name == 'photo':
-                axis.imshow(row[name])
-            else:
-                draw_labels(axis, row['photo'], row[name], meta)
-    figure.supxlabel('yellow with a star: a class that had no label in training', fontsize=10)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(args.out, lambda partial: figure.savefig(partial, format=args.out.suffix[1:], dpi=110))
+        raise ValueError(f'{args.config}: no test scene has two unseen classes')
+    draw_figure(rows, meta, args.out)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,10 @@
-"""Train the small CLIP of the procedural world, some 25 minutes on two cores.
+"""Train the small CLIP of the procedural world, about 25 minutes on two cores.
 
 python tools/world/train_clip.py configs/_base_/models/world_clip
 """
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,41 +16,42 @@ from torch import Tensor, nn
 
 from mmzeg.clip.prompts import get_templates
 from mmzeg.datasets.world import CLASSES, SYNONYMS
+from mmzeg.datasets.world.crop_batches import draw_batches, draw_pool
+from mmzeg.datasets.world.segment_crops import SegmentCrops
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 
-sys.path.insert(0, str(Path(__file__).parent))
-from segments import Segments, batches, draw_pool  # noqa: E402
-
-# timm's smallest ResNet: on a CPU, and in the minutes there are, it learns three times as much as CLIP's ResNet made
-# narrow. The text is nearly as wide as there are classes, so that names can lie at right angles.
+# timm's smallest ResNet: on a CPU it learns three times as much in the same time as CLIP's ResNet with fewer channels.
+# The text embedding is nearly as wide as there are classes, so that the embeddings of all names can be orthogonal.
 CONFIG = dict(
     embed_dim=128,
     vision_cfg=dict(image_size=96, timm_model_name='test_resnet', timm_pool='avg', timm_proj='linear'),
     text_cfg=dict(context_length=24, vocab_size=49408, width=40, heads=1, layers=2),
 )
 STATISTICS = dict(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
-CROP_MODES = ('cropmask', 'crop', 'mask')
+TEST_CROP_MODES = ('cropmask', 'crop', 'mask')
+# CLIP keeps its logit scale between 1 and 100; this is log(100).
+MAX_LOG_SCALE = 4.6052
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', type=Path, help="folder to write, in open_clip's layout of a hub model")
     parser.add_argument('--captions', type=Path, help='JSON of class -> words for it (default: its name and synonym)')
-    parser.add_argument('--scenes', type=int, default=6000, help='scenes to draw, each some 5 sub-images')
+    parser.add_argument('--scenes', type=int, default=6000, help='scenes to draw, about 5 crops each')
     parser.add_argument('--iters', type=int, default=8000, help='iterations')
-    parser.add_argument('--batch', type=int, default=64, help='sub-images an iteration')
+    parser.add_argument('--batch', type=int, default=64, help='crops per iteration')
     parser.add_argument('--lr', type=float, default=3e-3, help='highest learning rate')
-    parser.add_argument('--held-out', type=int, default=300, help='scenes to test it on, in every style')
+    parser.add_argument('--held-out', type=int, default=300, help='number of scenes to test on, in every crop mode')
     parser.add_argument('--workers', type=int, default=2, help='processes that draw')
     return parser.parse_args()
 
 
 def read_captions(path: Path | None) -> dict[str, list[str]]:
-    """Words for every class of the world.
+    """Read the words for every class of the world; by default its name and its synonym.
 
     Raises:
-        ValueError: No JSON of class -> words, a class that the world does not have, or one that is left out.
+        ValueError: Not a JSON object of class -> words, an unknown class, or a class without a caption.
     """
     if path is None:
         return {name: [name, *([SYNONYMS[name]] if name in SYNONYMS else [])] for name in CLASSES}
@@ -60,7 +60,7 @@ def read_captions(path: Path | None) -> dict[str, list[str]]:
     except ValueError as error:
         raise ValueError(f'{path}: not JSON ({error}): write an object of class -> list of words') from error
     if not isinstance(captions, dict):
-        raise ValueError(f'{path}: a list of captions is an object of class -> list of words')
+        raise ValueError(f'{path}: not a JSON object: write an object of class -> list of words')
     for name, words in captions.items():
         if name not in CLASSES:
             raise ValueError(f'{path}: class {name!r} is not in the world; its classes are {", ".join(CLASSES)}')
@@ -68,78 +68,134 @@ def read_captions(path: Path | None) -> dict[str, list[str]]:
             raise ValueError(f'{path}: class {name!r} needs a list of one or more words, got {words!r}')
     missing = [name for name in CLASSES if name not in captions]
     if missing:
-        raise ValueError(f'{path}: class {missing[0]!r} has no caption: CLIP has to have met every class')
+        raise ValueError(f'{path}: class {missing[0]!r} has no caption: CLIP must be trained on every class')
     return captions
 
 
 class Captions:
-    """A caption for every class, drawn anew at each call: one of its words in one of ImageNet's 80 templates."""
+    """A random caption for every class at each call: one of its words in one of ImageNet's 80 templates."""
 
     def __init__(self, words: Mapping[str, list[str]]) -> None:
-        self._words, self._templates = words, get_templates('imagenet')
+        self._words = words
+        self._templates = get_templates('imagenet')
         self._tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
         self._random = torch.Generator().manual_seed(0)
 
     def __call__(self) -> Tensor:
-        """Tokens (C, context_length) in the order of ``CLASSES``."""
-        captions = [self._pick(self._templates).replace('{}', self._pick(self._words[name])) for name in CLASSES]
+        """Return tokens (C, context_length) in the order of ``CLASSES``."""
+        captions = [self._choose(self._templates).replace('{}', self._choose(self._words[name])) for name in CLASSES]
         return self._tokenizer(captions)
 
-    def _pick(self, choices: list[str]) -> str:
+    def _choose(self, choices: list[str]) -> str:
         return choices[torch.randint(len(choices), (), generator=self._random)]
 
 
-def spread_names(network: nn.Module, captions: Captions, iters: int = 600) -> None:
-    """Teach the text encoder alone that two captions of a class are alike and those of two classes at a right angle.
+def train_text_encoder(network: nn.Module, captions: Captions, iters: int = 600) -> None:
+    """Train the text encoder: two captions of a class get the same embedding, those of two classes orthogonal ones.
 
-    Names that differ without being at right angles crowd into ten dimensions, and images then take ten times as long
-    to learn which is which.
+    Without this stage the text embeddings use about ten dimensions, and the image encoder needs ten times as long to
+    separate the classes.
     """
-    text = [weight for name, weight in network.named_parameters() if not name.startswith(('visual', 'logit'))]
-    optimizer = torch.optim.AdamW(text, 4e-3, weight_decay=0.05)
+    text_weights = [weight for name, weight in network.named_parameters() if not name.startswith(('visual', 'logit'))]
+    optimizer = torch.optim.AdamW(text_weights, 4e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, iters)
     for _ in range(iters):
-        one, other = (F.normalize(network.encode_text(captions()), dim=-1) for _ in range(2))
-        loss = (one @ other.t() - torch.eye(len(CLASSES))).square().sum() / len(CLASSES)
+        first, second = (F.normalize(network.encode_text(captions()), dim=-1) for _ in range(2))
+        loss = (first @ second.t() - torch.eye(len(CLASSES))).square().sum() / len(CLASSES)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
 
 
-@torch.no_grad()
-def accuracy(network: nn.Module, segments: Segments) -> float:
-    """Percent of sub-images whose class, by its name in "a photo of a {}.", is the likeliest of all."""
-    network.eval()
-    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
-    text = network.encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
-    right = total = 0
-    for images, labels in (segments[index] for index in range(len(segments))):
-        found = (network.encode_image(images, normalize=True) @ text.t()).argmax(-1)
-        right, total = right + (found == labels).sum().item(), total + len(labels)
-    network.train()
-    return 100 * right / total
+def train_image_encoder(network: nn.Module, captions: Captions, args: argparse.Namespace) -> None:
+    """Train the image encoder and the logit scale on crops and captions; the text encoder is frozen.
 
-
-def report(network: nn.Module, scenes: int) -> None:
-    """Print held-out accuracies, over so many scenes a style, and how far apart the names lie."""
+    Trained together, the two encoders merge the text embeddings of classes that the image encoder cannot separate yet.
+    """
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(name.startswith(('visual', 'logit')))
+    # Draw all crops
     size = CONFIG['vision_cfg']['image_size']
-    held_out = dict(size=size, split='test', **STATISTICS)
-    alone = Segments(CLASSES, 20, styles={}, pictures=len(CLASSES), **held_out)
-    print(f'{accuracy(network, alone):.1f} % of single pictures')
-    for style in CROP_MODES:
-        for ragged in (0.0, 1.0):
-            cut = Segments(CLASSES, scenes, styles={style: 1.0}, ragged=ragged, pictures=0, **held_out)
-            print(f'{accuracy(network, cut):.1f} % of {style}, {"ragged" if ragged else "true"} masks')
+    masked = SegmentCrops(
+        CLASSES, args.scenes, size, crop_modes=dict(cropmask=0.95, mask=0.05), images_per_item=0, **STATISTICS
+    )
+    unmasked = SegmentCrops(CLASSES, args.scenes // 2, size, crop_modes=dict(crop=1.0), images_per_item=6, **STATISTICS)
+    pools = [draw_pool(dataset, args.workers) for dataset in (masked, unmasked)]
+    # Build the optimizer: no weight decay on norm layers, biases and the logit scale
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    groups = [
+        dict(params=[weight for weight in trained if weight.ndim > 1], weight_decay=0.05),
+        dict(params=[weight for weight in trained if weight.ndim <= 1], weight_decay=0.0),
+    ]
+    optimizer = torch.optim.AdamW(groups, args.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
+    network.visual.to(memory_format=torch.channels_last)
+    losses = []
+    for crops, labels in draw_batches(*pools, args.iters, args.batch):
+        # Compare crops with one caption of every class
+        scale = network.logit_scale.clamp(0, MAX_LOG_SCALE).exp()
+        with torch.no_grad():
+            text = network.encode_text(captions())
+        image = network.encode_image(crops.contiguous(memory_format=torch.channels_last))
+        logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
+        loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
+        # Update the weights
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if len(losses) % 100 == 0:
+            print(f'iteration {len(losses)}: loss {sum(losses[-100:]) / 100:.3f}, scale {scale.item():.1f}', flush=True)
+    network.logit_scale.data.clamp_(0, MAX_LOG_SCALE)
+
+
+@torch.no_grad()
+def class_name_embeddings(network: nn.Module) -> Tensor:
+    """Return unit text embeddings (C, d) of all classes in "a photo of a {}."."""
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG['text_cfg']['context_length'])
-    with torch.no_grad():
-        text = network.eval().encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
+    return network.encode_text(tokenizer([f'a photo of a {name}.' for name in CLASSES]), normalize=True)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, dataset: SegmentCrops) -> float:
+    """Return the percentage of crops that are classified correctly by their similarity with all class names."""
+    network.eval()
+    text = class_name_embeddings(network)
+    num_correct = 0
+    num_crops = 0
+    for index in range(len(dataset)):
+        crops, labels = dataset[index]
+        predictions = (network.encode_image(crops, normalize=True) @ text.t()).argmax(-1)
+        num_correct += (predictions == labels).sum().item()
+        num_crops += len(labels)
+    network.train()
+    return 100 * num_correct / num_crops
+
+
+def report(network: nn.Module, num_scenes: int) -> None:
+    """Print accuracies on held-out scenes in every crop mode, and the similarity of the class names."""
+    held_out = dict(size=CONFIG['vision_cfg']['image_size'], split='test', **STATISTICS)
+    # Images of one class
+    single = SegmentCrops(CLASSES, 20, crop_modes={}, images_per_item=len(CLASSES), **held_out)
+    print(f'{accuracy(network, single):.1f} % of images of a single class')
+    # Crops of scenes
+    for crop_mode in TEST_CROP_MODES:
+        for ragged, masks in ((0.0, 'ground-truth masks'), (1.0, 'ragged masks')):
+            dataset = SegmentCrops(
+                CLASSES, num_scenes, crop_modes={crop_mode: 1.0}, ragged=ragged, images_per_item=0, **held_out
+            )
+            print(f'{accuracy(network, dataset):.1f} % of {crop_mode}, {masks}')
+    # Class names
+    text = class_name_embeddings(network.eval())
     others = (text @ text.t())[~torch.eye(len(text), dtype=torch.bool)]
-    print(f'cosine of two names: mean {others.mean():.2f}, greatest {others.max():.2f}')
+    print(f'cosine of two class names: mean {others.mean():.2f}, greatest {others.max():.2f}')
 
 
 def save(network: nn.Module, folder: Path) -> None:
-    """Write weights in half precision and open_clip's config of them; whole files or none."""
+    """Write the weights in half precision and open_clip's config, both atomically."""
     state = {
         name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
@@ -154,44 +210,12 @@ def save(network: nn.Module, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     captions = Captions(read_captions(args.captions))
-    # Before half an hour of training.
+    # Check the output before half an hour of training
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = open_clip.CLIP(**CONFIG)
-    spread_names(network, captions)
-    # Kept as it is from here on: taught together, names that the images cannot tell apart yet become one.
-    for name, weight in network.named_parameters():
-        weight.requires_grad_(name.startswith(('visual', 'logit')))
-    size = CONFIG['vision_cfg']['image_size']
-    masked = Segments(CLASSES, args.scenes, size, styles=dict(cropmask=0.95, mask=0.05), pictures=0, **STATISTICS)
-    pictures = Segments(CLASSES, args.scenes // 2, size, styles=dict(crop=1.0), pictures=6, **STATISTICS)
-    pools = [draw_pool(part, args.workers) for part in (masked, pictures)]
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    groups = [
-        dict(params=[weight for weight in trained if weight.ndim > 1], weight_decay=0.05),
-        dict(params=[weight for weight in trained if weight.ndim <= 1], weight_decay=0.0),
-    ]
-    optimizer = torch.optim.AdamW(groups, args.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.iters, pct_start=0.1)
-    network.visual.to(memory_format=torch.channels_last)
-    losses = []
-    for images, labels in batches(*pools, args.iters, args.batch):
-        # 1 to 100, as CLIP keeps its scale.
-        scale = network.logit_scale.clamp(0, 4.6052).exp()
-        with torch.no_grad():
-            text = network.encode_text(captions())
-        image = network.encode_image(images.contiguous(memory_format=torch.channels_last))
-        logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
-        loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if len(losses) % 100 == 0:
-            print(f'iteration {len(losses)}: loss {sum(losses[-100:]) / 100:.3f}, scale {scale.item():.1f}', flush=True)
-    network.logit_scale.data.clamp_(0, 4.6052)
+    train_text_encoder(network, captions)
+    train_image_encoder(network, captions, args)
     save(network, args.out)
     report(network, args.held_out)
 
