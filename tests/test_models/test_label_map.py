@@ -1,17 +1,17 @@
-"""Label maps row by row are those of the whole semantic map."""
+"""Label maps row by row equal the argmax of the semantic map."""
 
 import pytest
 import torch
-from plain_reference import semantic_map
 
-from mmzeg.models import label_tiles
+from mmzeg.benchmarking.reference_scorer import reference_semantic_map
 from mmzeg.models.image_sizes import ImageSizes
+from mmzeg.models.label_map import label_and_query_maps, label_map
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('tile', [1, 3000, 1 << 22])
+@pytest.mark.parametrize('max_tile_numel', [1, 3000, 1 << 22])
 @pytest.mark.parametrize(
-    'size, valid, original',
+    'padded, valid, original',
     [
         ((64, 96), (64, 96), (64, 96)),
         ((64, 96), (50, 96), (50, 96)),
@@ -20,26 +20,33 @@ from mmzeg.models.image_sizes import ImageSizes
         ((96, 64), (96, 64), (1, 1)),
     ],
 )
-def test_as_the_whole_map(monkeypatch, dtype, tile, size, valid, original):
-    monkeypatch.setattr(label_tiles, 'TILE', tile)
+def test_labels_equal_the_argmax_of_the_semantic_map(monkeypatch, dtype, max_tile_numel, padded, valid, original):
+    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', max_tile_numel)
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(9, 13, generator=generator, dtype=dtype)
-    logits = 4 * torch.randn(9, size[0] // 4, size[1] // 4, generator=generator, dtype=dtype)
-    taken = 0.2 * (torch.arange(13) % 2).to(dtype)
-    whole = semantic_map(scores, logits, size, valid, original, taken)
-    found = label_tiles.label_map(scores, logits, ImageSizes(size, valid, original), taken)
-    assert found.shape == original
-    # The same arithmetic in another order: only classes within rounding of each other may change places.
-    first, second = whole.topk(2, 0).values
-    clear = first - second > 8 * torch.finfo(dtype).eps * first.abs()
-    assert clear.float().mean() > 0.999 and torch.equal(found[clear], whole.argmax(0)[clear])
+    logits = 4 * torch.randn(9, padded[0] // 4, padded[1] // 4, generator=generator, dtype=dtype)
+    class_offset = 0.2 * (torch.arange(13) % 2).to(dtype)
+    semantic_map = reference_semantic_map(scores, logits, padded, valid, original, class_offset)
+    labels = label_map(scores, logits, ImageSizes(padded, valid, original), class_offset)
+    assert labels.shape == original
+    # The sums are in another order: only classes within rounding of each other may swap.
+    first, second = semantic_map.topk(2, 0).values
+    is_clear = first - second > 8 * torch.finfo(dtype).eps * first.abs()
+    assert is_clear.float().mean() > 0.999
+    assert torch.equal(labels[is_clear], semantic_map.argmax(0)[is_clear])
 
 
-def test_masks_at_the_pictures_own_size(monkeypatch):
-    monkeypatch.setattr(label_tiles, 'TILE', 3000)
-    logits = torch.randn(9, 16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    shapes = (64, 96), (61, 90), (200, 310)
-    tiles = list(label_tiles.mask_rows(logits, ImageSizes(*shapes), 1))
-    whole = semantic_map(torch.eye(9, dtype=torch.float64), logits, *shapes, torch.zeros(9))
-    assert len(tiles) == 200
-    torch.testing.assert_close(torch.cat(tiles, 1), whole, atol=1e-14, rtol=0)
+def test_the_query_map_names_the_query_that_contributes_most(monkeypatch):
+    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', 3000)
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(9, 13, generator=generator)
+    logits = 4 * torch.randn(9, 16, 24, generator=generator)
+    class_offset = 0.2 * (torch.arange(13) % 2)
+    sizes = ImageSizes((64, 96), (61, 90), (61, 90))
+    labels, queries = label_and_query_maps(scores, logits, sizes, class_offset)
+    assert torch.equal(labels, label_map(scores, logits, sizes, class_offset))
+    masks = reference_semantic_map(torch.eye(9), logits, sizes.padded, sizes.valid, sizes.original, torch.zeros(9))
+    contributions = scores[:, labels] * masks
+    contribution = contributions.gather(0, queries[None])[0]
+    torch.testing.assert_close(contribution, contributions.amax(0))
+    assert len(queries.unique()) == 9

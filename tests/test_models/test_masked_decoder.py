@@ -1,4 +1,4 @@
-"""Queries that look where their masks are."""
+"""MaskedDecoder: queries attend to the memory cells under their previous masks."""
 
 import pytest
 import torch
@@ -24,45 +24,50 @@ def decoder():
     return MaskedDecoder(**FIELDS).eval()
 
 
-def look(decoder, inside, memory, queries=4):
+def decode(decoder, predict_masks, memory, num_queries=4):
+    """Return the decoder's segment embeddings (L, 2, Q, 16), and the inputs of its layers."""
     position = torch.randn(1, memory.shape[1], 16, generator=torch.Generator().manual_seed(1))
-    query_pos = torch.randn(2, queries, 16, generator=torch.Generator().manual_seed(2))
-    fields = dict(key=memory, value=memory, query_pos=query_pos, key_pos=position.expand(2, -1, -1))
-    return decoder(torch.zeros(2, queries, 16), inside=inside, **fields), fields
+    query_pos = torch.randn(2, num_queries, 16, generator=torch.Generator().manual_seed(2))
+    layer_inputs = dict(key=memory, value=memory, query_pos=query_pos, key_pos=position.expand(2, -1, -1))
+    query = torch.zeros(2, num_queries, 16)
+    return decoder(query, predict_masks=predict_masks, **layer_inputs), layer_inputs
 
 
-@pytest.mark.parametrize('everywhere', [True, False])
-def test_a_mask_of_everything_or_nothing_is_no_mask(decoder, everywhere):
+@pytest.mark.parametrize('is_full', [True, False])
+def test_full_and_empty_masks_restrict_nothing(decoder, is_full):
     memory = torch.randn(2, 9, 16)
-    found, fields = look(decoder, lambda segments: torch.full((2, 4, 9), everywhere), memory)
-    plain = DetrTransformerDecoder(**FIELDS).eval()
-    plain.load_state_dict(decoder.state_dict())
-    torch.testing.assert_close(found, plain(torch.zeros(2, 4, 16), key_padding_mask=None, **fields))
+    embeddings, layer_inputs = decode(decoder, lambda embeddings: torch.full((2, 4, 9), is_full), memory)
+    plain_decoder = DetrTransformerDecoder(**FIELDS).eval()
+    plain_decoder.load_state_dict(decoder.state_dict())
+    expected = plain_decoder(torch.zeros(2, 4, 16), key_padding_mask=None, **layer_inputs)
+    torch.testing.assert_close(embeddings, expected)
 
 
-def test_from_the_second_layer_on_only_covered_cells_are_seen(decoder):
-    inside = torch.zeros(2, 2, 9, dtype=torch.bool)
-    inside[:, 0, :3], inside[1, 1, 5:] = True, True
-    given = []
+def test_masks_restrict_attention_from_the_second_layer_on(decoder):
+    masks = torch.zeros(2, 2, 9, dtype=torch.bool)
+    masks[:, 0, :3] = True
+    masks[1, 1, 5:] = True
+    attn_masks = []
     for layer in decoder.layers:
         layer.cross_attn.attn.register_forward_pre_hook(
-            lambda module, args, fields: given.append(fields['attn_mask']), with_kwargs=True
+            lambda module, args, fields: attn_masks.append(fields['attn_mask']), with_kwargs=True
         )
-    look(decoder, lambda segments: inside, torch.randn(2, 9, 16), queries=2)
-    assert given[0] is None
-    outside = ~inside
-    outside[0, 1] = False  # without a mask it looks everywhere
-    for mask in given[1:]:
-        # One a head of a picture, the heads of a picture side by side.
-        assert torch.equal(mask, outside[[0, 0, 1, 1]])
+    decode(decoder, lambda embeddings: masks, torch.randn(2, 9, 16), num_queries=2)
+    assert attn_masks[0] is None
+    expected = ~masks
+    # A query with an empty mask attends to all cells.
+    expected[0, 1] = False
+    for attn_mask in attn_masks[1:]:
+        # One mask per head; the heads of an image follow each other.
+        assert torch.equal(attn_mask, expected[[0, 0, 1, 1]])
 
 
-def test_masks_are_those_of_the_segments_before(decoder):
-    asked = []
+def test_masks_are_predicted_from_the_previous_layer(decoder):
+    layer_embeddings = []
 
-    def inside(segments):
-        asked.append(segments)
-        return segments.mean(-1, keepdim=True).expand(-1, -1, 9) > -9
+    def predict_masks(embeddings):
+        layer_embeddings.append(embeddings)
+        return embeddings.mean(-1, keepdim=True).expand(-1, -1, 9) > -9
 
-    found, _ = look(decoder, inside, torch.randn(2, 9, 16))
-    torch.testing.assert_close(torch.stack(asked), found)
+    embeddings, _ = decode(decoder, predict_masks, torch.randn(2, 9, 16))
+    torch.testing.assert_close(torch.stack(layer_embeddings), embeddings)

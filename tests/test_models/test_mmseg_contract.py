@@ -1,49 +1,38 @@
-"""mmseg's own segmentor and inferencer take our parts."""
-
-from pathlib import Path
+"""mmseg's own segmentor and inferencer accept mmzeg's head and model."""
 
 import numpy as np
-import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmseg.apis import MMSegInferencer
 from mmseg.registry import MODELS
-from mmseg.utils import register_all_modules
-
-CONFIG = Path(__file__).parents[2] / 'configs' / 'zegformer_r18_camvid.py'
 
 
-@pytest.fixture
-def cfg():
-    register_all_modules(init_default_scope=False)
-    init_default_scope('mmseg')
-    return Config.fromfile(CONFIG)
-
-
-def test_head_in_mmsegs_encoder_decoder_gives_the_same_map(cfg):
+def test_the_head_in_mmsegs_encoder_decoder_gives_the_same_map(camvid):
     torch.manual_seed(0)
-    ours = MODELS.build(cfg.model).eval()
-    plain = {key: value for key, value in cfg.model.items() if key not in ('scorer', 'fusion')}
-    plain['type'] = 'EncoderDecoder'
-    plain['decode_head'] = dict(cfg.model.decode_head, in_channels=[64, 128, 256, 512])
-    theirs = MODELS.build(plain).eval()
-    theirs.load_state_dict(ours.state_dict())
-    image = torch.randn(1, 3, 64, 96)
+    model = MODELS.build(camvid).eval()
+    mmseg_cfg = {name: value for name, value in camvid.items() if name not in ('scorer', 'fusion')}
+    mmseg_cfg['type'] = 'EncoderDecoder'
+    mmseg_cfg['decode_head'] = dict(camvid.decode_head, in_channels=[64, 128, 256, 512])
+    mmseg_model = MODELS.build(mmseg_cfg).eval()
+    mmseg_model.load_state_dict(model.state_dict())
+    inputs = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        found, wanted = (model.predict(image)[0].seg_logits.data for model in (ours, theirs))
-    # Ours gives the backbone channels-last inputs, whose sums are in another order.
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        semantic_map = model.predict(inputs)[0].seg_logits.data
+        mmseg_map = mmseg_model.predict(inputs)[0].seg_logits.data
+    # ZegFormer gives the backbone channels-last inputs, whose sums are in another order.
+    torch.testing.assert_close(semantic_map, mmseg_map, rtol=1e-4, atol=1e-4)
 
 
-def test_mmsegs_inferencer(cfg, tmp_path):
+def test_mmsegs_inferencer(camvid_config, tmp_path):
     weights = tmp_path / 'weights.pth'
-    model = MODELS.build(cfg.model)
-    torch.save(
-        dict(state_dict=model.state_dict(), meta=dict(dataset_meta=cfg.train_dataloader.dataset.metainfo)), weights
-    )
+    model = MODELS.build(camvid_config.model)
+    meta = dict(dataset_meta=camvid_config.train_dataloader.dataset.metainfo)
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), weights)
     inferencer = MMSegInferencer(
-        str(CONFIG), weights=str(weights), device='cpu', classes=cfg.seen_classes, palette=[[0, 0, 0]] * 11
+        camvid_config.filename,
+        weights=str(weights),
+        device='cpu',
+        classes=camvid_config.seen_classes,
+        palette=[[0, 0, 0]] * 11,
     )
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     assert inferencer(image, show=False)['predictions'].shape == (90, 120)

@@ -1,4 +1,4 @@
-"""Pruning: what is left out cannot change a label, or is what the threshold says."""
+"""Pruning: segments that are not scored cannot change a label, or are those that the thresholds name."""
 
 import pytest
 import torch
@@ -9,175 +9,173 @@ from mmzeg.evaluation import Setting, Sweep
 from mmzeg.models import GuaranteedPruning, ScoreFusion, ThresholdPruning
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.label_map import label_map
-from mmzeg.models.scorers.pruning import Picture
+from mmzeg.models.scorers.pruning import PruningState
 
 SEEN = torch.tensor([True] * 6 + [False] * 3)
 MAX_LOGIT = 10.0
 
 
-def picture(seed=0, sharpness=25.0):
-    """Thirty queries of which most are no object; a mask is a rectangle, so that many lie over one another."""
+def random_state(seed=0, no_object_offset=25.0):
+    """Return the state of an image with 30 overlapping rectangles as masks, of which most are "no object"."""
     generator = torch.Generator().manual_seed(seed)
     class_logits = torch.randn(30, 10, generator=generator) * 3
-    class_logits[torch.rand(30, generator=generator) < 0.7, -1] += sharpness
+    class_logits[torch.rand(30, generator=generator) < 0.7, -1] += no_object_offset
     masks = torch.full((30, 20, 28), -6.0)
     for mask in masks:
         y, x = (int(torch.randint(0, side - 6, (), generator=generator)) for side in (20, 28))
         mask[y : y + 12, x : x + 14] = 6.0
-    return Picture(class_logits, masks, ImageSizes((80, 112), (75, 110), (90, 132)))
+    return PruningState(class_logits, masks, ImageSizes((80, 112), (75, 110), (90, 132)))
 
 
-class Clip:
-    """Says what it was made to say, and counts how often it was asked."""
+class RandomScoreFn:
+    """Return fixed random CLIP logits, and count the segments that were scored."""
 
-    def __init__(self, count, seed=0):
-        logits = torch.randn(count, 30, 9, generator=torch.Generator().manual_seed(seed)) * 4
-        self.logits, self.asked = logits.clamp(-MAX_LOGIT, MAX_LOGIT), 0
+    def __init__(self, num_images, seed=0):
+        logits = torch.randn(num_images, 30, 9, generator=torch.Generator().manual_seed(seed)) * 4
+        self.logits = logits.clamp(-MAX_LOGIT, MAX_LOGIT)
+        self.num_scored = 0
 
     def __call__(self, queries):
-        self.asked += sum(map(len, queries))
-        return [logits[which] for logits, which in zip(self.logits, queries, strict=True)]
+        self.num_scored += sum(map(len, queries))
+        return [logits[indices] for logits, indices in zip(self.logits, queries, strict=True)]
 
 
-def labels(found, fusion, clip_logits):
-    scores = fusion(found.class_logits, clip_logits, SEEN)
-    return label_map(scores, found.mask_logits, found.geometry, fusion.gamma * SEEN.float())
+def predict_labels(state, fusion, clip_logits):
+    """Return the label map of an image (H, W) with these CLIP logits."""
+    scores = fusion(state.class_logits, clip_logits, SEEN)
+    return label_map(scores, state.mask_logits, state.sizes, fusion.class_offset(SEEN))
 
 
 @pytest.mark.parametrize('mode', ['full', 'img', 'unseen'])
 @pytest.mark.parametrize('lam', [0.3, 0.5, 0.9, 1.0])
-def test_guaranteed_labels_are_those_of_asking_about_all(mode, lam):
+def test_guaranteed_labels_equal_those_of_scoring_all(mode, lam):
     fusion = ScoreFusion(mode, lam, gamma=0.05)
-    pictures, clip = [picture(seed) for seed in range(6)], Clip(6)
-    GuaranteedPruning()(clip, pictures, fusion, SEEN, MAX_LOGIT)
-    for found, logits in zip(pictures, clip.logits, strict=True):
-        assert torch.equal(labels(found, fusion, found.clip_logits), labels(found, fusion, logits))
-    # Nothing can be left out where the head has no say.
-    assert clip.asked < 6 * 30 * 0.7 or lam == 1.0
+    states = [random_state(seed) for seed in range(6)]
+    score_fn = RandomScoreFn(6)
+    GuaranteedPruning()(score_fn, states, fusion, SEEN, MAX_LOGIT)
+    for state, logits in zip(states, score_fn.logits, strict=True):
+        pruned_labels = predict_labels(state, fusion, state.clip_logits)
+        assert torch.equal(pruned_labels, predict_labels(state, fusion, logits))
+    # With lambda 1 the head does not count, and nothing can be pruned.
+    assert score_fn.num_scored < 6 * 30 * 0.7 or lam == 1.0
 
 
-def test_a_bound_is_a_bound_and_is_reached():
-    class_logits = picture().class_logits
+def test_the_upper_bound_holds_and_is_reached():
+    class_logits = random_state().class_logits
     for mode in ('img', 'unseen', 'full'):
         fusion = ScoreFusion(mode, 0.6)
-        bound = fusion.bound(class_logits, MAX_LOGIT, SEEN)
+        upper_bound = fusion.upper_bound(class_logits, MAX_LOGIT, SEEN)
         for seed in range(20):
-            assert (fusion(class_logits, Clip(1, seed).logits[0], SEEN) <= bound + 1e-6).all()
-        surest = torch.full((30, 9), -60.0)
-        surest[:, 8] = MAX_LOGIT
-        torch.testing.assert_close(fusion(class_logits, surest, SEEN)[:, 8], bound[:, 8])
+            assert (fusion(class_logits, RandomScoreFn(1, seed).logits[0], SEEN) <= upper_bound + 1e-6).all()
+        confident_logits = torch.full((30, 9), -60.0)
+        confident_logits[:, 8] = MAX_LOGIT
+        torch.testing.assert_close(fusion(class_logits, confident_logits, SEEN)[:, 8], upper_bound[:, 8])
 
 
-def test_without_the_bound_labels_would_differ():
-    """The test above can fail: leaving out all but the loudest changes labels."""
-    fusion, found, clip = ScoreFusion('full', 0.9, 0.05), picture(), Clip(1)
-    ThresholdPruning(1.0)(clip, [found], fusion, SEEN, MAX_LOGIT)
-    assert not torch.equal(labels(found, fusion, found.clip_logits), labels(found, fusion, clip.logits[0]))
+def test_labels_differ_without_the_upper_bound():
+    """The guarantee can fail: to score only the dominant segments changes labels."""
+    fusion = ScoreFusion('full', 0.9, 0.05)
+    state = random_state()
+    score_fn = RandomScoreFn(1)
+    ThresholdPruning(1.0)(score_fn, [state], fusion, SEEN, MAX_LOGIT)
+    pruned_labels = predict_labels(state, fusion, state.clip_logits)
+    assert not torch.equal(pruned_labels, predict_labels(state, fusion, score_fn.logits[0]))
 
 
-def test_threshold_asks_less_the_higher_it_is():
-    fusion, asked = ScoreFusion('full', 0.9), []
-    for threshold in (0.0, 0.5, 0.9, 1.0):
-        clip = Clip(1)
-        found = picture()
-        ThresholdPruning(threshold)(clip, [found], fusion, SEEN, MAX_LOGIT)
-        asked.append(clip.asked)
-        assert torch.equal(found.clip_logits[found.asked], clip.logits[0][found.asked])
-        assert (found.clip_logits[~found.asked] == -torch.inf).all()
-    assert asked[0] == 30 and asked == sorted(asked, reverse=True) and asked[-1] < asked[1] < 30
+def test_a_higher_threshold_scores_fewer_segments():
+    fusion = ScoreFusion('full', 0.9)
+    num_scored = []
+    for score_thr in (0.0, 0.5, 0.9, 1.0):
+        score_fn = RandomScoreFn(1)
+        state = random_state()
+        ThresholdPruning(score_thr)(score_fn, [state], fusion, SEEN, MAX_LOGIT)
+        num_scored.append(score_fn.num_scored)
+        assert torch.equal(state.clip_logits[state.is_scored], score_fn.logits[0][state.is_scored])
+        assert (state.clip_logits[~state.is_scored] == -torch.inf).all()
+    assert num_scored[0] == 30 and num_scored == sorted(num_scored, reverse=True)
+    assert num_scored[-1] < num_scored[1] < 30
 
 
-def test_a_segment_must_be_heard_in_enough_of_its_mask():
-    """Of two things the less likely one is loud in the quarter of its mask where the other is not."""
-    class_logits, masks = torch.zeros(2, 10), torch.full((2, 8, 8), -9.0)
+def test_min_coverage_counts_the_dominated_pixels_of_a_mask():
+    """The less likely of two segments is dominant in the quarter of its mask where the other mask is not."""
+    class_logits = torch.zeros(2, 10)
     class_logits[:, -1] = torch.tensor([-5.0, 3.0])
-    masks[0, :, :6] = masks[1] = 9.0
-    for heard, asked in ((0.0, 2), (0.24, 2), (0.26, 1)):
-        found, clip = Picture(class_logits, masks, ImageSizes((32, 32), (32, 32), (32, 32))), Clip(1)
-        pruning = ThresholdPruning(1.0, heard=heard)
-        pruning(clip, [found], ScoreFusion(), SEEN, MAX_LOGIT)
-        assert clip.asked == asked and found.asked[0]
-    # Where both lie, the masks alone are equally loud.
-    found, clip = Picture(class_logits, masks, ImageSizes((32, 32), (32, 32), (32, 32))), Clip(1)
-    ThresholdPruning(1.0, heard=1.0, objectness=False)(clip, [found], ScoreFusion(), SEEN, MAX_LOGIT)
-    assert clip.asked == 2
+    masks = torch.full((2, 8, 8), -9.0)
+    masks[0, :, :6] = 9.0
+    masks[1] = 9.0
+    sizes = ImageSizes((32, 32), (32, 32), (32, 32))
+    for min_coverage, num_scored in ((0.0, 2), (0.24, 2), (0.26, 1)):
+        state = PruningState(class_logits, masks, sizes)
+        score_fn = RandomScoreFn(1)
+        pruning = ThresholdPruning(1.0, min_coverage=min_coverage)
+        pruning(score_fn, [state], ScoreFusion(), SEEN, MAX_LOGIT)
+        assert score_fn.num_scored == num_scored and state.is_scored[0]
+    # Where the masks overlap, their probabilities alone are equal.
+    state = PruningState(class_logits, masks, sizes)
+    score_fn = RandomScoreFn(1)
+    pruning = ThresholdPruning(1.0, min_coverage=1.0, use_objectness=False)
+    pruning(score_fn, [state], ScoreFusion(), SEEN, MAX_LOGIT)
+    assert score_fn.num_scored == 2
 
 
-@pytest.mark.parametrize('fields', [dict(threshold=1.5), dict(threshold=-1), dict(heard=-0.1), dict(heard=2)])
+@pytest.mark.parametrize(
+    'fields', [dict(score_thr=1.5), dict(score_thr=-1), dict(min_coverage=-0.1), dict(min_coverage=2)]
+)
 def test_bad_fields(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         ThresholdPruning(**fields)
 
 
 @pytest.fixture
-def hesitant(world):
+def cfg(world):
+    """Return a model config in which the head and CLIP weigh the same."""
     world.fusion.lam = 0.5
     return world
 
 
 def predict(cfg):
-    """Label maps of two pictures of noise, and how many segments CLIP was asked about."""
+    """Return the label maps of two images of noise, and how many segments were scored."""
     torch.manual_seed(0)
     model = MODELS.build(cfg).eval()
     inputs = torch.randn(2, 3, 96, 128)
-    # Sure that half of the queries are no object.
-    head = model.decode_head.forward
+    forward = model.decode_head.forward
+    score_segments = model.scorer.score_segments
+    num_scored = []
 
-    def forward(*args, **fields):
-        class_logits, mask_logits = head(*args, **fields)
+    def forward_with_no_object(*args, **fields):
+        """Make half of the queries "no object" with certainty."""
+        class_logits, mask_logits = forward(*args, **fields)
         class_logits[..., ::2, -1] += 40
         return class_logits, mask_logits + 3 * torch.randn(mask_logits.shape)
 
-    model.decode_head.forward = forward
-    asked, ask = [], model._ask
-    model._ask = lambda images, masks, valid: asked.extend(map(len, masks)) or ask(images, masks, valid)
+    def count_segments(images, mask_logits, vocabulary, valid_sizes):
+        num_scored.extend(map(len, mask_logits))
+        return score_segments(images, mask_logits, vocabulary, valid_sizes)
+
+    model.decode_head.forward = forward_with_no_object
+    model.scorer.score_segments = count_segments
     meta = dict(ori_shape=(100, 130), img_shape=(96, 128), pad_shape=(96, 128))
     samples = [SegDataSample(metainfo=meta) for _ in range(2)]
     with torch.no_grad():
-        found = model.predict(inputs, samples)
-    return torch.stack([sample.pred_sem_seg.data for sample in found]), sum(asked)
+        samples = model.predict(inputs, samples)
+    return torch.stack([sample.pred_sem_seg.data for sample in samples]), sum(num_scored)
 
 
-@pytest.mark.parametrize('labels_only', [False, True])
-def test_a_pruned_model_gives_the_same_label_maps(hesitant, labels_only):
-    hesitant.test_cfg = dict(mode='whole', labels_only=labels_only)
-    exact, all_of_them = predict(hesitant)
-    hesitant.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
-    pruned, asked = predict(hesitant)
-    assert torch.equal(exact, pruned) and all_of_them == 40 and asked <= 24
-    hesitant.scorer.pruning = dict(type='mmzeg.ThresholdPruning', threshold=1.0)
-    assert predict(hesitant)[1] <= asked
+@pytest.mark.parametrize('return_logits', [True, False])
+def test_a_pruned_model_gives_the_same_label_maps(cfg, return_logits):
+    cfg.test_cfg = dict(mode='whole', return_logits=return_logits)
+    labels, num_segments = predict(cfg)
+    cfg.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
+    pruned_labels, num_scored = predict(cfg)
+    assert torch.equal(labels, pruned_labels) and num_segments == 40 and num_scored <= 24
+    cfg.scorer.pruning = dict(type='mmzeg.ThresholdPruning', score_thr=1.0)
+    assert predict(cfg)[1] <= num_scored
 
 
-@pytest.mark.parametrize('pruning', [None, 'Guaranteed', 'Threshold'])
-def test_autocast_is_for_the_network_alone(hesitant, pruning):
-    hesitant.scorer.pruning = pruning and dict(type=f'mmzeg.{pruning}Pruning')
-    model = MODELS.build(hesitant).eval()
-    given = 3 * torch.randn(2, 1, 20, 43), 4 * torch.randn(2, 1, 20, 24, 32)
-    model.decode_head.forward = lambda *_, **__: given
-    inputs = torch.randn(1, 3, 96, 128)
-    found = []
-    for enabled in (False, True):
-        with torch.no_grad(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
-            found.append(model.encode_decode(inputs, [dict(ori_shape=(96, 128))]))
-    assert torch.equal(*found)
-
-
-def test_windows_have_no_padding_of_the_whole_picture(hesitant):
-    hesitant.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(48, 48))
-    model = MODELS.build(hesitant).eval()
-    asked, ask = [], model._ask
-    model._ask = lambda images, masks, valid: asked.extend(valid) or ask(images, masks, valid)
-    meta = dict(ori_shape=(90, 120), img_shape=(90, 120), padding_size=(0, 8, 0, 6))
-    with torch.no_grad():
-        model.predict(torch.randn(1, 3, 96, 128), [SegDataSample(metainfo=meta)])
-    assert set(asked) == {(64, 64)}
-
-
-def test_a_guarantee_that_cannot_hold_is_refused(hesitant):
-    hesitant.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
+def test_guaranteed_pruning_is_refused_where_it_cannot_hold(cfg):
+    cfg.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
     with pytest.raises(ValueError, match='model.scorer.pruning=None'):
-        Sweep(MODELS.build(hesitant), [Setting('full', 0.5, 0.0)])
-    hesitant.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
+        Sweep(MODELS.build(cfg), [Setting('full', 0.5, 0.0)])
+    cfg.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
     with pytest.raises(ValueError, match="test_cfg.mode='whole'"):
-        MODELS.build(hesitant)
+        MODELS.build(cfg)
