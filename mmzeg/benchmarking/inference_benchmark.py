@@ -37,9 +37,7 @@ VARIANTS: dict[str, dict] = {
     'exact': {},
     'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
     'merged': dict(merge_iou_thr=0.4),
-    'threshold': dict(
-        merge_iou_thr=0.4, pruning=dict(type='mmzeg.ThresholdPruning', score_thr=0.5, min_coverage=0.4)
-    ),
+    'threshold': dict(merge_iou_thr=0.4, pruning=dict(type='mmzeg.ThresholdPruning', score_thr=0.5, min_coverage=0.4)),
     'one-pass': {},
 }
 
@@ -54,9 +52,9 @@ class InferenceOptions:
         other_configs (Sequence[str]): Configs of other segmentors, for comparison.
         image_size (tuple[int, int]): Height and width of the random image.
         num_empty_masks (Sequence[int]): Each variant is measured with each of these numbers of empty masks.
-        trained (tuple[str, str], optional): Config and checkpoint of a trained model, whose segments replace the random
-            ones.
-        random_clip (str, optional): open_clip architecture of a CLIP with random weights. Defaults to the config's CLIP.
+        trained (tuple[str, str], optional): Config and checkpoint of a trained model, whose segments replace those of
+            the random weights.
+        random_clip (str, optional): open_clip architecture of a CLIP with random weights. Default: the config's CLIP.
         precision (str, optional): Precision of CLIP, except in the reference.
         num_classes (int, optional): Number of made-up classes. Defaults to the config's classes.
         repeats (int): Repeats after one for warming up.
@@ -169,9 +167,7 @@ def build_variant(variant: str, scorer: dict, precision: str | None) -> BaseScor
 
 
 @torch.inference_mode()
-def measure_test(
-    case: InferenceCase, image: Tensor, segments: TrainedSegments | None, device: torch.device
-) -> None:
+def measure_test(case: InferenceCase, image: Tensor, segments: TrainedSegments | None, device: torch.device) -> None:
     """Test an image (3, H, W) once and add to the case's measurement."""
     height, width = image.shape[-2:]
     size = (height, width)
@@ -232,11 +228,11 @@ def _configured(case: InferenceCase, segments: TrainedSegments | None) -> Iterat
         if case.is_reference:
             # The released code makes the map of all classes, and its inputs are not channels-last.
             model.test_cfg.return_logits = True
-            stack.enter_context(patch.object(ZegFormer, 'extract_contiguous_feat', _extract_plain_feat))
+            stack.enter_context(patch.object(ZegFormer, '_extract_features', _extract_plain_features))
         yield
 
 
-def _extract_plain_feat(model: ZegFormer, inputs: Tensor) -> tuple[Tensor, ...]:
+def _extract_plain_features(model: ZegFormer, inputs: Tensor) -> tuple[Tensor, ...]:
     """Return backbone maps of inputs in the memory layout that they have."""
     return model.extract_feat(inputs)
 

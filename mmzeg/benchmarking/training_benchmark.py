@@ -38,7 +38,7 @@ class TrainingOptions:
         batch_size (int): Images per iteration.
         num_classes (int, optional): Number of made-up classes. Defaults to the config's classes.
         classes_per_image (int): Classes in an image's label map.
-        random_clip (str, optional): open_clip architecture of a CLIP with random weights. Defaults to the config's CLIP.
+        random_clip (str, optional): open_clip architecture of a CLIP with random weights. Default: the config's CLIP.
         repeats (int): Repeats after one for warming up.
         seed (int): Of weights, images and labels.
         device (str): ``cpu`` or ``cuda``.
@@ -176,9 +176,7 @@ def result_rows(cases: Sequence[TrainingCase], baseline: TrainingCase) -> list[d
 
 def result_table(rows: Sequence[dict], baseline: str) -> PrettyTable:
     """Return the rows as a table; ``baseline`` is the config to which ratios refer."""
-    table = PrettyTable(
-        ['config', 'way', 's', 'range', 'forward', 'backward', 'peak MiB', f'x {baseline}'], align='r'
-    )
+    table = PrettyTable(['config', 'way', 's', 'range', 'forward', 'backward', 'peak MiB', f'x {baseline}'], align='r')
     for row in rows:
         table.add_row(
             [

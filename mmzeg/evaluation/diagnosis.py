@@ -125,9 +125,7 @@ def diagnosis_table(results: Mapping[str, Mapping[str, float | None]]) -> str:
     table = PrettyTable(['', *SCORES], align='r')
     for name in (TRUE_MASKS, TRUE_NAMES):
         table.add_row([name, *(format_score(results[name][score]) for score in SCORES)])
-    recall = [
-        f'{name} -' if value is None else f'{name} {value:.1f} %' for name, value in results['recall'].items()
-    ]
+    recall = [f'{name} -' if value is None else f'{name} {value:.1f} %' for name, value in results['recall'].items()]
     return f'{table}\nrecall of masks at IoU {MIN_IOU}: {", ".join(recall)}'
 
 

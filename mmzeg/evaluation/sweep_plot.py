@@ -56,9 +56,7 @@ def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path
     pyplot.close(figure)
 
 
-def _draw_panel(
-    axes: Axes, curves: Mapping[tuple[str, float], list[dict]], best: Mapping[str, dict | None]
-) -> None:
+def _draw_panel(axes: Axes, curves: Mapping[tuple[str, float], list[dict]], best: Mapping[str, dict | None]) -> None:
     """Draw some modes' curves and their best rows."""
     colours = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(curves)))
     for (mode, lam), colour in zip(sorted(curves), colours, strict=True):

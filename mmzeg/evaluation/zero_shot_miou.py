@@ -18,7 +18,6 @@ from mmzeg.vocabulary import Vocabulary
 SCORES = ('seen_mIoU', 'unseen_mIoU', 'hIoU')
 
 
-
 @METRICS.register_module()
 class ZeroShotMIoU(BaseMetric):
     """Compute ``seen_mIoU unseen_mIoU hIoU mIoU aAcc mAcc`` in percent, not rounded.
@@ -52,7 +51,7 @@ class ZeroShotMIoU(BaseMetric):
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: dict) -> None:
-        """Set the dataset's ``classes`` and ``unseen_classes``; ValueError if they disagree, before any image is read."""
+        """Set the dataset's ``classes`` and ``unseen_classes``; ValueError, before any image, if they disagree."""
         self._dataset_meta = dataset_meta
         self._vocabulary = None
         if dataset_meta and dataset_meta.get('classes'):
@@ -209,8 +208,8 @@ def count_areas(prediction: Tensor, label: Tensor, num_classes: int, ignore_inde
         invalid = values[(values < 0) | (values >= num_classes)]
         if len(invalid):
             raise ValueError(
-                f'{name}: {kind} value {invalid[0].item()} is outside the {num_classes} classes: check the class list and '
-                f'ignore_index={ignore_index}'
+                f'{name}: {kind} value {invalid[0].item()} is outside the {num_classes} classes: check the class list '
+                f'and ignore_index={ignore_index}'
             )
     areas = [label[label == prediction], prediction, label]
     return torch.stack([torch.bincount(area, minlength=num_classes) for area in areas]).cpu()

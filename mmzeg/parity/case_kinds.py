@@ -18,8 +18,8 @@ def check_case(folder: Path) -> Comparison:
     """Compare mmzeg with everything in a case folder.
 
     Args:
-        folder (Path): With ``case.json``, whose ``kind`` is one of ``KINDS``. A case without ``kind`` is of the released
-            ZegFormer, or of its per-pixel baseline if the folder holds that one's weights.
+        folder (Path): With ``case.json``, whose ``kind`` is one of ``KINDS``. Without ``kind`` the case is of the
+            released ZegFormer, or of its per-pixel baseline if the folder holds weights of that.
 
     Returns:
         Comparison: A row per value; a golden tensor that is not compared fails.

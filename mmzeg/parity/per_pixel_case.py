@@ -21,7 +21,8 @@ def check_per_pixel(folder: Path, settings: dict) -> Comparison:
         settings (dict): Content of its ``case.json``.
     """
     case = load_released_case(folder, settings, WEIGHTS, per_pixel_config)
-    model, comparison = case.model, case.comparison
+    model = case.model
+    comparison = case.comparison
     # One training pass
     model.train()
     loss = model.loss(case.inputs, case.samples)['decode.loss_cls']

@@ -34,7 +34,8 @@ def check_zegformer(folder: Path, settings: dict) -> Comparison:
 
 def check_training(case: ReleasedCase) -> None:
     """Compare losses, matches and gradient norms of one training pass over the batch."""
-    model, comparison = case.model, case.comparison
+    model = case.model
+    comparison = case.comparison
     head = model.decode_head
     model.train()
     # Forward pass
@@ -83,7 +84,8 @@ def _check_gradients(case: ReleasedCase) -> None:
 @torch.no_grad()
 def check_test(case: ReleasedCase) -> None:
     """Compare embeddings, logits and crops, and the semantic maps of every mode."""
-    model, comparison = case.model, case.comparison
+    model = case.model
+    comparison = case.comparison
     model.eval()
     # Text embeddings of both prompt sets
     comparison.compare_tensor('text_embed_all', model.decode_head.classifier.text_embeddings(training=False))

@@ -1,4 +1,4 @@
-"""A sweep over settings gives what single test runs give."""
+"""A sweep over settings gives the results of single test runs."""
 
 from pathlib import Path
 
@@ -27,12 +27,12 @@ def world(request, tmp_path, monkeypatch):
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).eval()
-    # Masks that differ and scores that hesitate: every setting then names pixels in its own way.
+    # Different masks and nearly equal scores: every setting then classifies pixels differently.
     model.decode_head.classifier.tau = 0.2
     if hasattr(model, 'fusion'):
         model.decode_head.mask_embed[-1].weight.data *= 30
     else:
-        # Pixels fresh from initialisation are all alike but for a common direction.
+        # Freshly initialised pixel embeddings are nearly equal: remove their common direction.
         weight = model.decode_head.pixel_decoder.mask_feature.weight.data
         weight -= weight.mean(1, keepdim=True)
         model.decode_head.classifier.projection.bias.data.zero_()
@@ -41,7 +41,7 @@ def world(request, tmp_path, monkeypatch):
     return model, dataset, [pseudo_collate([dataset[0], dataset[1]]), pseudo_collate([dataset[2]])]
 
 
-def single_run(model, dataset, batches):
+def run_test(model, dataset, batches):
     metric = ZeroShotMIoU()
     metric.dataset_meta = dataset.metainfo
     for batch in batches:
@@ -73,6 +73,6 @@ def test_equals_single_runs(world):
             model.gamma = row['gamma']
         else:
             model.fusion = ScoreFusion(row['mode'], row['lam'], row['gamma'])
-        expected = single_run(model, dataset, batches)
+        expected = run_test(model, dataset, batches)
         assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
     assert len({row['aAcc'] for row in rows}) > 2

@@ -1,3 +1,5 @@
+"""The metric equals the released evaluator, whatever the batches, label values and processes."""
+
 import json
 import math
 import pickle
@@ -27,10 +29,10 @@ def sample(prediction, label):
     }
 
 
-def metric(meta=META, **kwargs):
-    made = ZeroShotMIoU(**kwargs)
-    made.dataset_meta = meta
-    return made
+def make_metric(meta=META, **kwargs):
+    metric = ZeroShotMIoU(**kwargs)
+    metric.dataset_meta = meta
+    return metric
 
 
 @pytest.mark.parametrize('batch', [1, 4, 6])
@@ -38,24 +40,24 @@ def test_golden(batch):
     golden = json.loads((GOLDEN / 'metrics.json').read_text())
     maps = np.load(GOLDEN / 'maps.npz')
     names = golden['class_names']
-    made = ZeroShotMIoU(ignore_index=golden['ignore_index'])
-    made.dataset_meta = dict(classes=names, unseen_classes=[names[index] for index in golden['unseen']])
-    found = [sample(prediction, label) for prediction, label in zip(maps['pred'], maps['gt'], strict=True)]
-    for start in range(0, len(found), batch):
-        made.process({}, found[start : start + batch])
-    result = made.evaluate(len(found))
+    metric = ZeroShotMIoU(ignore_index=golden['ignore_index'])
+    metric.dataset_meta = dict(classes=names, unseen_classes=[names[index] for index in golden['unseen']])
+    samples = [sample(prediction, label) for prediction, label in zip(maps['pred'], maps['gt'], strict=True)]
+    for start in range(0, len(samples), batch):
+        metric.process({}, samples[start : start + batch])
+    result = metric.evaluate(len(samples))
     pairs = dict(
         seen_mIoU='seen_IoU', unseen_mIoU='unseen_IoU', hIoU='harmonic mean', mIoU='mIoU', aAcc='pACC', mAcc='mACC'
     )
     assert list(result) == KEYS
-    for ours, theirs in pairs.items():
-        assert result[ours] == pytest.approx(golden['metrics'][theirs], abs=1e-6)
+    for key, golden_key in pairs.items():
+        assert result[key] == pytest.approx(golden['metrics'][golden_key], abs=1e-6)
 
 
 def test_by_hand_with_a_class_absent_from_the_ground_truth():
-    made = metric()
-    made.process({}, [sample([[0, 2, 2, 0, 1]], [[0, 0, 2, 255, 0]])])
-    result = made.evaluate(1)
+    metric = make_metric()
+    metric.process({}, [sample([[0, 2, 2, 0, 1]], [[0, 0, 2, 255, 0]])])
+    result = metric.evaluate(1)
     # a: 1 of 3, c: 1 of 2; b is predicted but nowhere labelled, and the fourth pixel is ignored.
     assert result['seen_mIoU'] == pytest.approx(100 / 3) and result['unseen_mIoU'] == 50
     assert result['mIoU'] == pytest.approx((100 / 3 + 50) / 2) and result['hIoU'] == pytest.approx(40)
@@ -64,9 +66,9 @@ def test_by_hand_with_a_class_absent_from_the_ground_truth():
 
 @pytest.mark.parametrize('ignore_index', [255, -1, 65535, 1000])
 def test_any_ignore_value(ignore_index):
-    made = metric(ignore_index=ignore_index)
-    made.process({}, [sample([[0, 2, 2]], np.array([[0, 2, ignore_index]], dtype=np.int32))])
-    assert made.evaluate(1)['mIoU'] == 100
+    metric = make_metric(ignore_index=ignore_index)
+    metric.process({}, [sample([[0, 2, 2]], np.array([[0, 2, ignore_index]], dtype=np.int32))])
+    assert metric.evaluate(1)['mIoU'] == 100
 
 
 @pytest.mark.parametrize('wrap', [np.asarray, lambda array: torch.from_numpy(array.astype(np.int64))])
@@ -74,53 +76,53 @@ def test_16_bit_label_maps(wrap):
     names = [f'class {index}' for index in range(847)]
     label = np.array([[846, 300, 65535], [255, 846, 256]], dtype=np.uint16)
     prediction = np.array([[846, 300, 0], [255, 844, 0]], dtype=np.uint16)
-    made = metric(dict(classes=names, unseen_classes=names[846:]), ignore_index=65535)
+    metric = make_metric(dict(classes=names, unseen_classes=names[846:]), ignore_index=65535)
     maps = dict(pred_sem_seg=dict(data=wrap(prediction)), gt_sem_seg=dict(data=wrap(label)))
-    made.process(None, [maps])
-    result = made.evaluate(1)
+    metric.process(None, [maps])
+    result = metric.evaluate(1)
     assert result['unseen_mIoU'] == 50 and result['seen_mIoU'] == pytest.approx(200 / 3) and result['aAcc'] == 60
 
 
 def test_every_class_seen():
-    made = metric(dict(classes=['a', 'b']))
-    made.process({}, [sample([[0, 1]], [[0, 0]])])
-    result = made.evaluate(1)
+    metric = make_metric(dict(classes=['a', 'b']))
+    metric.process({}, [sample([[0, 1]], [[0, 0]])])
+    result = metric.evaluate(1)
     assert list(result) == KEYS and result['seen_mIoU'] == result['mIoU'] == 50
     assert math.isnan(result['unseen_mIoU']) and math.isnan(result['hIoU'])
 
 
-def test_nothing_right():
-    made = metric()
-    made.process({}, [sample([[2, 0]], [[0, 2]])])
-    result = made.evaluate(1)
+def test_no_pixel_is_right():
+    metric = make_metric()
+    metric.process({}, [sample([[2, 0]], [[0, 2]])])
+    result = metric.evaluate(1)
     assert [result[key] for key in KEYS] == [0] * 6
 
 
 def test_empty_run_and_only_ignored_pixels():
-    made = metric()
-    assert all(math.isnan(value) for value in made.evaluate(0).values())
-    made.process({}, [sample([[0, 1]], [[255, 255]])])
-    assert all(math.isnan(value) for value in made.evaluate(1).values())
+    metric = make_metric()
+    assert all(math.isnan(value) for value in metric.evaluate(0).values())
+    metric.process({}, [sample([[0, 1]], [[255, 255]])])
+    assert all(math.isnan(value) for value in metric.evaluate(1).values())
 
 
 def test_argument_overrides_the_dataset_and_prefix():
-    made = metric(unseen_classes=['a'], prefix='val')
-    made.process({}, [sample([[0, 1, 1, 2]], [[0, 1, 0, 2]])])
-    result = made.evaluate(1)
+    metric = make_metric(unseen_classes=['a'], prefix='val')
+    metric.process({}, [sample([[0, 1, 1, 2]], [[0, 1, 0, 2]])])
+    result = metric.evaluate(1)
     assert list(result) == [f'val/{key}' for key in KEYS]
     assert result['val/unseen_mIoU'] == 50 and result['val/seen_mIoU'] == 75 and result['val/hIoU'] == 60
 
 
-def test_batch_of_odd_sizes_in_an_evaluator_that_starts_anew():
+def test_batch_of_odd_sizes_in_an_evaluator_that_is_used_again():
     evaluator = Evaluator([dict(type='mmzeg.ZeroShotMIoU', unseen_classes=['b'])])
     evaluator.dataset_meta = META
     shapes = [(3, 5), (7, 1), (1, 1)]
     samples = []
     for shape in shapes:
-        found = SegDataSample(metainfo=dict(img_path='street.jpg'))
-        found.pred_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
-        found.gt_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
-        samples.append(found)
+        data_sample = SegDataSample(metainfo=dict(img_path='street.jpg'))
+        data_sample.pred_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
+        data_sample.gt_sem_seg = PixelData(data=torch.ones(1, *shape, dtype=torch.long))
+        samples.append(data_sample)
     for _ in range(2):
         evaluator.process(samples, {})
         result = evaluator.evaluate(3)
@@ -132,16 +134,16 @@ def test_batch_of_odd_sizes_in_an_evaluator_that_starts_anew():
 def test_offline_evaluate():
     evaluator = Evaluator(ZeroShotMIoU())
     evaluator.dataset_meta = META
-    found = [sample([[0, 1, 2]], [[0, 1, 2]]), sample([[0]], [[1]])]
-    assert evaluator.offline_evaluate(found, chunk_size=1) == evaluator.offline_evaluate(found, chunk_size=2)
+    samples = [sample([[0, 1, 2]], [[0, 1, 2]]), sample([[0]], [[1]])]
+    assert evaluator.offline_evaluate(samples, chunk_size=1) == evaluator.offline_evaluate(samples, chunk_size=2)
 
 
 def test_table_marks_every_class(monkeypatch):
     lines = []
     monkeypatch.setattr('mmzeg.evaluation.zero_shot_miou.print_log', lambda text, *_: lines.extend(text.splitlines()))
-    made = metric()
-    made.process({}, [sample([[0, 2, 2]], [[0, 0, 2]])])
-    made.evaluate(1)
+    metric = make_metric()
+    metric.process({}, [sample([[0, 2, 2]], [[0, 0, 2]])])
+    metric.evaluate(1)
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line.startswith('|')]
     assert rows == [
         ['class', 'seen', 'IoU', 'Acc'],
@@ -152,12 +154,12 @@ def test_table_marks_every_class(monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_images():
-    made = metric()
+    metric = make_metric()
     sizes = []
     for count in (2, 200):
         for _ in range(count):
-            made.process({}, [sample([[0, 1], [2, 0]], [[0, 1], [2, 2]])])
-        sizes.append(len(pickle.dumps(made)))
+            metric.process({}, [sample([[0, 1], [2, 0]], [[0, 1], [2, 2]])])
+        sizes.append(len(pickle.dumps(metric)))
     assert sizes[1] <= sizes[0] + 8
 
 
@@ -172,57 +174,59 @@ def test_memory_does_not_grow_with_the_images():
 )
 def test_bad_maps(prediction, label, message):
     with pytest.raises(ValueError, match=message):
-        metric().process({}, [sample(prediction, label)])
+        make_metric().process({}, [sample(prediction, label)])
 
 
 def test_sample_without_a_label():
-    found = sample([[0]], [[0]])
-    del found['gt_sem_seg']
+    unlabelled = sample([[0]], [[0]])
+    del unlabelled['gt_sem_seg']
     with pytest.raises(ValueError, match='street.jpg: no label'):
-        metric().process({}, [found])
+        make_metric().process({}, [unlabelled])
 
 
 def test_bad_metainfo_is_refused_before_any_image():
     with pytest.raises(ValueError, match="'d' is listed in unseen"):
-        metric(unseen_classes=['d'])
+        make_metric(unseen_classes=['d'])
     with pytest.raises(ValueError, match='names no classes'):
-        metric({}).process({}, [])
+        make_metric({}).process({}, [])
 
 
 def test_more_samples_than_the_dataset_has():
-    made = metric()
-    made.process({}, [sample([[0]], [[0]])] * 4)
+    metric = make_metric()
+    metric.process({}, [sample([[0]], [[0]])] * 4)
     with pytest.raises(ValueError, match='4 samples for a dataset of 2'):
-        made.evaluate(2)
+        metric.evaluate(2)
 
 
-def _images(count):
+def _samples(count):
     generator = np.random.default_rng(0)
     return [sample(*generator.integers(0, 3, (2, 4 + index, 5))) for index in range(count)]
 
 
-def _one_of_two(rank, folder, counts, batch):
-    made, results = metric(), []
+def _process_of_two(rank, folder, counts, batch):
+    metric = make_metric()
+    results = []
     for count in counts:
-        images = _images(count)
-        indices = list(DefaultSampler(images, shuffle=False))
+        samples = _samples(count)
+        indices = list(DefaultSampler(samples, shuffle=False))
         for start in range(0, len(indices), batch):
-            made.process({}, [images[index] for index in indices[start : start + batch]])
-        results.append(made.evaluate(count))
-    made.process({}, _images(3))
+            metric.process({}, [samples[index] for index in indices[start : start + batch]])
+        results.append(metric.evaluate(count))
+    metric.process({}, _samples(3))
     with pytest.raises(ValueError, match='6 samples for a dataset of 3'):
-        made.evaluate(3)
+        metric.evaluate(3)
     assert dist.get_rank() == rank
     torch.save(results, folder / f'{rank}.pt')
 
 
 @pytest.mark.parametrize('batch', [1, 2])
-def test_two_processes_equal_one(tmp_path, batch):
+def test_two_processes_equal_a_single_one(tmp_path, batch):
     counts = [5, 6, 1]
-    made, expected = metric(), []
+    metric = make_metric()
+    expected = []
     for count in counts:
-        made.process({}, _images(count))
-        expected.append(made.evaluate(count))
-    run_two(_one_of_two, tmp_path, counts, batch)
+        metric.process({}, _samples(count))
+        expected.append(metric.evaluate(count))
+    run_two(_process_of_two, tmp_path, counts, batch)
     for rank in range(2):
         assert torch.load(tmp_path / f'{rank}.pt') == expected

@@ -1,6 +1,6 @@
 """Every dataset, in miniature and in its real form, through its config: converted, trained, tested.
 
-The configs are as they are but for data_root and the size of the network, and a CLIP of a few layers from a file.
+Only data_root, the size of the network and CLIP, a few layers from a file, differ from the configs.
 """
 
 import json
@@ -30,7 +30,7 @@ SCORER = (
     f'model.scorer.clip.pretrained={CLIP}',
     'model.scorer.prompts=single',
 )
-# 572 logits for every pixel of 512 x 512 are no test for two cores.
+# 572 logits for every pixel of 512 x 512 would take too long on two cores.
 SMALL_CROP = (
     'train_dataloader.dataset.pipeline.3.crop_size=(128,128)',
     'train_dataloader.dataset.pipeline.6.size=(128,128)',
@@ -85,12 +85,12 @@ def test_coco_stuff(coco_trained, tmp_path):
     assert len(present(report)) == 171 and sum(row['mark'] == 'unseen' for row in report['classes']) == 15
 
 
-def test_a_lambda_apart(coco_trained, tmp_path):
-    """Two tests of one model that differ in lambda: that is said, and nothing else but what follows from it."""
+def test_comparison_of_two_lambdas(coco_trained, tmp_path):
+    """Of two tests of one model that differ in lambda, only lambda and the results differ."""
     checkpoint, fields = coco_trained
-    for name, lam in (('one', 0.5), ('other', 0.8)):
+    for name, lam in (('a', 0.5), ('b', 0.8)):
         evaluate('zegformer_r50_coco', checkpoint, tmp_path / name, [*fields, f'model.fusion.lam={lam}'])
-    reports = [tmp_path / name / 'report.json' for name in ('one', 'other')]
+    reports = [tmp_path / name / 'report.json' for name in ('a', 'b')]
     printed = run('analysis_tools/compare_results.py', *reports).stdout
     differing = printed.split('differs')[1].split('change')[0]
     assert re.findall(r'\| ([\w.]+) +\| (\S+) +\| (\S+)', differing) == [('config.model.fusion.lam', '0.5', '0.8')]
@@ -142,7 +142,7 @@ def ade_full(root):
     ],
 )
 def test_across_datasets(coco_trained, tmp_path, config, make, classes):
-    """A model of COCO-Stuff names another dataset's classes, every one as if unseen."""
+    """A model of COCO-Stuff classifies another dataset's classes, all of them as unseen."""
     make(tmp_path / 'data')
     fields = [
         f'test_dataloader.dataset.data_root={tmp_path / "data"}',

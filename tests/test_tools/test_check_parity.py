@@ -1,3 +1,5 @@
+"""mmzeg equals the released code on every golden case, and a case that is changed or damaged fails."""
+
 import json
 import os
 import shutil
@@ -41,7 +43,7 @@ def test_a_changed_value_and_an_unknown_one_fail(tmp_path):
     assert sorted(failed) == ['extra (not compared)', 'loss_ce', 'pred_masks']
 
 
-def test_a_case_that_is_cut_off(tmp_path):
+def test_a_truncated_case(tmp_path):
     case = tmp_path / 'case'
     shutil.copytree(GOLDEN / 'r50_single', case)
     os.truncate(case / 'tensors.safetensors', 1000)
@@ -52,4 +54,4 @@ def test_a_case_that_is_cut_off(tmp_path):
 def test_missing_case(tmp_path):
     result = run(tmp_path)
     assert result.returncode == 2
-    assert 'case.json: not there' in result.stderr and 'Traceback' not in result.stderr
+    assert 'case.json: no such file' in result.stderr and 'Traceback' not in result.stderr

@@ -1,4 +1,4 @@
-"""The sweep: equal to single tests, goes on after kill -9, chooses by classes held out, and says what it tunes on."""
+"""The sweep equals single tests, resumes after kill -9, evaluates held-out classes, and warns of bad choices."""
 
 import csv
 import json
@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,16 +15,9 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
-from mmzeg.vocabulary import Vocabulary
-
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
 TOOL = ROOT / 'tools/analysis_tools/sweep.py'
-sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
-import diagnose  # noqa: E402
-import sweep  # noqa: E402
-from holding_out import held_out  # noqa: E402
-
 FIELDS = [
     field
     for split in ('val', 'test')
@@ -36,7 +28,7 @@ FIELDS = [
         f'{split}_dataloader.persistent_workers=False',
     )
 ]
-# Scores that hesitate: every setting names pixels in its own way.
+# Nearly equal scores: every setting classifies pixels differently.
 FIELDS += ['test_dataloader.dataset.split=val', 'model.decode_head.classifier.tau=0.2']
 GRID = ('--gamma', '0:0.02:0.005', '--lam', '0,0.5,0.9', '--cfg-options', *FIELDS)
 NAMES = 'heart,circle,square,water,wood'
@@ -58,7 +50,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
-    """Runs a tool's main in this process and returns what it printed; a refusal is a SystemExit."""
+    """Run a tool in this process and return what it printed; an error is a SystemExit."""
 
     def run(tool, *arguments):
         monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
@@ -67,21 +59,21 @@ def call(tmp_path, monkeypatch, capsys):
         return capsys.readouterr().out
 
     monkeypatch.chdir(tmp_path)
-    # The layout of the config, four times a run, takes longer than all the rest.
+    # Formatting the config, four times per run, would take most of the time.
     for module in ('yapf.yapflib.yapf_api', 'mmengine.config.config'):
         monkeypatch.setattr(f'{module}.FormatCode', lambda text, **_: (text, True), raising=False)
     yield run
     torch.set_grad_enabled(True)
 
 
-def swept(folder):
+def read_sweep(folder):
     return json.loads((folder / 'sweep.json').read_text())
 
 
 def test_equals_single_tests_at_random_points(call, checkpoint, tmp_path):
     call(TOOL, CONFIG, checkpoint, '--out', 'out', *GRID)
-    found = swept(tmp_path / 'out')
-    rows = found['rows']
+    content = read_sweep(tmp_path / 'out')
+    rows = content['rows']
     assert len(rows) == 5 * (1 + 1 + 3 + 3)
     points = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:5]
     for index, row in enumerate(rows[point] for point in points):
@@ -94,26 +86,26 @@ def test_equals_single_tests_at_random_points(call, checkpoint, tmp_path):
     assert len({row['hIoU'] for row in rows}) > 10
     with (tmp_path / 'out/sweep.csv').open() as file:
         assert [{name: str(value) for name, value in row.items()} for row in rows] == list(csv.DictReader(file))
-    assert found['best']['img'] == max((row for row in rows if row['mode'] == 'img'), key=lambda row: row['hIoU'])
+    assert content['best']['img'] == max((row for row in rows if row['mode'] == 'img'), key=lambda row: row['hIoU'])
     assert (tmp_path / 'out/sweep.png').read_bytes()[1:4] == b'PNG'
     assert not (tmp_path / 'out/unfinished.pt').exists()
 
 
-# Killed by itself while the third picture is counted.
+# The process kills itself once the third image is counted.
 KILL = """
 import os, runpy, sys
 from mmzeg.evaluation import Sweep
 original = Sweep.process
 def process(self, batch):
     original(self, batch)
-    if self.pictures == 3:
+    if self.num_images == 3:
         os.kill(os.getpid(), 9)
 Sweep.process = process
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
-def test_killed_goes_on_and_refuses_what_differs(call, checkpoint, tmp_path, monkeypatch, capsys):
+def test_a_killed_sweep_resumes_unless_something_differs(call, checkpoint, tmp_path, monkeypatch, capsys):
     arguments = [CONFIG, checkpoint, '--modes', 'seg', 'img', '--save-every', 0, *GRID]
     code = f'import sys\nsys.argv[0] = {str(TOOL)!r}\n{KILL}'
     killed = subprocess.run(
@@ -132,32 +124,32 @@ def test_killed_goes_on_and_refuses_what_differs(call, checkpoint, tmp_path, mon
         ([*arguments, '--gamma', '0.1'], 'another settings'),
         ([*arguments, 'val_dataloader.dataset.length=4'], 'another data'),
     ):
-        with pytest.raises(SystemExit) as refused:
+        with pytest.raises(SystemExit) as error:
             call(TOOL, *changed)
-        assert refused.value.code == 2
+        assert error.value.code == 2
         last = capsys.readouterr().err.splitlines()[-1]
         assert message in last and 'unfinished.pt' in last
     assert (folder / 'unfinished.pt').read_bytes() == state
 
-    # Workers decide no figure.
+    # Workers decide no result.
     printed = call(TOOL, *arguments, 'val_dataloader.num_workers=1')
-    assert 'goes on after 2 of 5 pictures' in printed
-    once = swept(folder)['rows']
-    assert 'goes on' not in call(TOOL, *arguments[:2], '--out', 'whole', *arguments[2:])
-    assert once == swept(tmp_path / 'whole')['rows']
+    assert 'resumes after 2 of 5 images' in printed
+    resumed = read_sweep(folder)['rows']
+    assert 'resumes' not in call(TOOL, *arguments[:2], '--out', 'complete', *arguments[2:])
+    assert resumed == read_sweep(tmp_path / 'complete')['rows']
 
     (folder / 'unfinished.pt').write_bytes(state[:1000])
     with pytest.raises(SystemExit):
         call(TOOL, *arguments)
-    assert 'not the whole state of a sweep' in capsys.readouterr().err
+    assert 'truncated or not the state of a sweep' in capsys.readouterr().err
 
 
-def test_classes_held_out_are_unseen_and_the_unseen_are_not_there(call, checkpoint, tmp_path):
+def test_held_out_classes_replace_the_unseen_ones(call, checkpoint, tmp_path):
     arguments = ('--modes', 'seg', 'full', *GRID)
     printed = call(TOOL, CONFIG, checkpoint, '--held-out', NAMES, '--out', 'out', *arguments)
     assert f'trained with labels of {NAMES.replace(",", ", ")}' in printed
     assert 'left out, their pixels ignored: umbrella, anchor' in printed and 'tunes on' not in printed
-    # The same by hand, as a config of a training without these classes is.
+    # The same by hand: the config of a training without these classes.
     cfg = Config.fromfile(CONFIG)
     names = NAMES.split(',')
     evaluated = dict(classes=list(cfg.seen_classes), unseen_classes=names)
@@ -169,29 +161,16 @@ def test_classes_held_out_are_unseen_and_the_unseen_are_not_there(call, checkpoi
     torch.save(weights, tmp_path / 'without.pth')
     printed = call(TOOL, 'by_hand.py', 'without.pth', '--held-out', NAMES, '--out', 'by_hand', *arguments)
     assert 'trained with labels' not in printed and 'unseen in the config itself' in printed
-    assert swept(tmp_path / 'out')['rows'] == swept(tmp_path / 'by_hand')['rows']
-    assert swept(tmp_path / 'out')['held_out'] == names
+    assert read_sweep(tmp_path / 'out')['rows'] == read_sweep(tmp_path / 'by_hand')['rows']
+    assert read_sweep(tmp_path / 'out')['held_out'] == names
 
 
-def test_says_what_it_would_tune_on(call, checkpoint):
+def test_warns_of_tuning_on_unseen_classes(call, checkpoint):
     printed = call(TOOL, CONFIG, checkpoint, '--data', 'test', '--modes', 'seg', *GRID)
     warnings = [line for line in printed.splitlines() if line.startswith('warning')]
     assert 'tunes on the unseen classes themselves (umbrella, anchor, knight, telephone,' in warnings[0]
-    assert 'pictures of the test' in warnings[1]
-    assert warnings[:2] == warnings[2:], 'said before the pass and after it'
-
-
-@pytest.mark.parametrize(
-    'wanted, count', [('2', 2), ('0.5', 3), ('a,sofa, couch', 2), ('e', 1), ('a,e', 2)], ids=lambda value: str(value)
-)
-def test_classes_to_hold_out_are_read(wanted, count):
-    vocabulary = Vocabulary(['a', 'b', 'c', 'd', 'e', 'sofa, couch', 'f'], unseen=['e'])
-    names = held_out(vocabulary, wanted, seed=0)
-    assert len(names) == count == len(set(names)) and names == [n for n in vocabulary.names if n in names]
-    assert names == held_out(vocabulary, wanted, seed=0)
-    if wanted[0].isdigit():
-        assert 'e' not in names
-        assert len({tuple(held_out(vocabulary, wanted, seed)) for seed in range(9)}) > 1
+    assert 'images of the test' in warnings[1]
+    assert warnings[:2] == warnings[2:], 'printed before the pass and after it'
 
 
 @pytest.mark.parametrize(
@@ -204,49 +183,35 @@ def test_classes_to_hold_out_are_read(wanted, count):
         (('--gamma', '0.5:0:0.1'), 'neither a,b,c nor first:last:step'),
         (('--gamma=-0.1',), 'gamma must be 0 or more'),
         (('--lam', '1.5'), 'lam must lie in [0, 1]'),
-        (('--modes', 'pixel'), "mode 'pixel' is not of this model"),
-        (('--cfg-options', 'model.test_cfg.mode=slide'), "set to 'slide'"),
+        (('--modes', 'pixel'), "mode 'pixel' is not a mode of this model"),
+        (('--cfg-options', 'model.test_cfg.mode=slide'), "in mode 'slide'"),
         (('--cfg-options', 'val_dataloader.dataset.metainfo.unseen_classes=[sun]'), 'unseen in only one of'),
         (('--cfg-options', 'val_dataloader=None'), 'no val_dataloader'),
     ],
 )
 def test_bad_input_ends_in_one_line(call, checkpoint, capsys, arguments, message):
-    with pytest.raises(SystemExit) as refused:
+    with pytest.raises(SystemExit) as error:
         call(TOOL, CONFIG, checkpoint, *arguments)
-    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+    assert error.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     'tool, config, options, message',
     [
-        ('world/picture.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
+        ('world/figure.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
         ('world/scorers.py', 'per-pixel_r18_world', (), 'has no segments: give a config of mmzeg.ZegFormer'),
-        ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('model.scorer=None',), 'no scorer to ask CLIP'),
+        (
+            'analysis_tools/diagnose.py',
+            'zegformer_r18_world',
+            ('model.scorer=None',),
+            'the model has no scorer: set model.scorer',
+        ),
         ('analysis_tools/diagnose.py', 'zegformer_r18_world', ('test_dataloader=None',), 'no test_dataloader'),
         ('analysis_tools/check_dataset.py', 'zegformer_r18_world', ('train_dataloader=None',), 'no train_dataloader'),
     ],
 )
-def test_configs_without_what_a_tool_is_about(call, capsys, tool, config, options, message):
-    places = dict(check_dataset=(), picture=('gone.pth', 'out.png')).get(Path(tool).stem, ('gone.pth',))
-    with pytest.raises(SystemExit) as refused:
-        call(ROOT / 'tools' / tool, config, *places, *(('--cfg-options', *options) if options else ()))
-    assert refused.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
-
-
-def test_best_is_none_where_there_is_no_harmonic_mean():
-    rows = [dict(mode='seg', hIoU=None), dict(mode='img', hIoU=1.0), dict(mode='img', hIoU=None)]
-    assert sweep.best(rows, 'seg') is None and sweep.best(rows, 'img') is rows[1]
-
-
-def test_labels_that_the_metric_ignores_are_ignored():
-    assert sweep.ignore_index(Config.fromfile(ROOT / 'configs/zegformer_r50_ade-full.py'), 'val') == 65535
-    assert sweep.ignore_index(Config.fromfile(CONFIG), 'val') == 255
-
-
-def test_a_diagnosis_without_unseen_classes_is_json():
-    found = diagnose.Diagnosis(SimpleNamespace(vocabulary=Vocabulary(['sky', 'dog'])))
-    found.areas = {name: torch.ones(3, 2) for name in found.areas}
-    found.found += 1
-    results = found.results()
-    assert json.loads(json.dumps(results, allow_nan=False))['recall'] == dict(seen=100, unseen=None)
-    assert '- |    - |' in diagnose.table(results) and 'unseen -' in diagnose.table(results)
+def test_configs_without_what_a_tool_needs(call, capsys, tool, config, options, message):
+    arguments = dict(check_dataset=(), figure=('missing.pth', 'out.png')).get(Path(tool).stem, ('missing.pth',))
+    with pytest.raises(SystemExit) as error:
+        call(ROOT / 'tools' / tool, config, *arguments, *(('--cfg-options', *options) if options else ()))
+    assert error.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
