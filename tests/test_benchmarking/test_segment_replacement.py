@@ -33,8 +33,8 @@ def test_trained_segments_stand_in_columns(head_output):
     # The first image's three masks lie in the left half, the second image's first two in the right half.
     for query in range(5):
         left, right = mask_logits[:, :, query].split(6, -1)
-        inside, outside = (left, right) if query < 3 else (right, left)
-        assert (inside == 5).all() and (outside == OUTSIDE).all()
+        assert (left == (5 if query < 3 else OUTSIDE)).all()
+        assert (right == (OUTSIDE if query < 3 else 5)).all()
     no_object = class_logits.softmax(-1)[..., -1]
     torch.testing.assert_close(no_object, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).expand(2, 1, 5))
     assert torch.equal(class_logits[..., :-1], head_output[0][..., :-1])
