@@ -55,16 +55,12 @@ def build_page(inferencer: ZeroShotInferencer, examples: Sequence[str] = ()) -> 
                     max_lines=8,
                     elem_id='class_names',
                 )
-                parsed_names = gr.HTML(
-                    handlers.parsed_names(names), elem_classes='mmzeg', elem_id='parsed_names'
-                )
+                parsed_names = gr.HTML(handlers.parsed_names(names), elem_classes='mmzeg', elem_id='parsed_names')
                 segment_button = gr.Button('Segment', variant='primary', elem_id='segment')
         message = gr.HTML(elem_classes='mmzeg', elem_id='message')
         # Settings.
         with gr.Row():
-            gamma = _slider(
-                'gamma', fusion.gamma, 'Calibration (gamma)', 'Subtracted from the scores of seen classes.'
-            )
+            gamma = _slider('gamma', fusion.gamma, 'Calibration (gamma)', 'Subtracted from the scores of seen classes.')
             lam = _slider(
                 'lam',
                 fusion.lam,
@@ -162,6 +158,4 @@ def serve(page: gr.Blocks, host: str, port: int | None, max_upload: str = '20mb'
 
 def _slider(name: str, value: float, label: str, info: str, **options: object) -> gr.Slider:
     """Return a slider from 0 to 1 in hundredths."""
-    return gr.Slider(
-        0, 1, round(value, 2), step=0.01, label=label, info=info, min_width=280, elem_id=name, **options
-    )
+    return gr.Slider(0, 1, round(value, 2), step=0.01, label=label, info=info, min_width=280, elem_id=name, **options)

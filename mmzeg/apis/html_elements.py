@@ -38,7 +38,7 @@ def html_table(
 
 
 def html_image(image: np.ndarray, alt: str) -> str:
-    """Return an image (H, W, 3) or (H, W) uint8 as an HTML element that contains its data, at most 1280 pixels a side."""
+    """Return an image (H, W, 3) or (H, W) uint8 as an HTML element with its data, reduced to ``MAX_SIDE`` pixels."""
     thumbnail = Image.fromarray(image)
     thumbnail.thumbnail((MAX_SIDE, MAX_SIDE))
     data = base64.b64encode(encode_image_file(thumbnail, 'PNG')).decode()

@@ -100,8 +100,8 @@ def read_images(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray 
         sources: As from ``expand_inputs``.
 
     Yields:
-        tuple: The source (of a frame FILE#NUMBER), the image (H, W, 3) uint8 RGB, and None; or the source, None, and why
-        the image, or the rest of the video, cannot be read.
+        tuple: The source (of a frame FILE#NUMBER), the image (H, W, 3) uint8 RGB, and None. If an image, or the
+        remaining frames of a video, cannot be read: the source, None, and the reason.
     """
     for source in sources:
         # True and False are instances of int, too.

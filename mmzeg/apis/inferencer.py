@@ -33,8 +33,8 @@ from mmzeg.utils.preflight import check_device, read_checkpoint
 class ZeroShotInferencer(BaseInferencer):
     """Segment images by class names that may change at every call.
 
-    ``encode`` and ``classify`` are the two steps of a call: ``encode`` runs the networks once per image, ``classify`` is
-    fast and may be repeated with other class names. Calls from several threads run one after another.
+    ``encode`` and ``classify`` are the two steps of a call: ``encode`` runs the networks once per image, ``classify``
+    is fast and may be repeated with other class names. Calls from several threads run one after another.
 
     Args:
         model (str | Path | Config): A config, its file, or its name in ``configs``.

@@ -1,4 +1,4 @@
-"""Videos: what is read, and files that are whole or not there."""
+"""Videos: frames that are read, and files that are complete or do not exist."""
 
 import multiprocessing
 import os
@@ -28,9 +28,9 @@ def clip(tmp_path):
 
 def test_frames_in_order_one_at_a_time(clip):
     assert video_info(clip) == (12.5, 7, (32, 48))
-    found = list(frames(str(clip)))
-    assert [frame.shape for frame in found] == [(32, 48, 3)] * 7
-    np.testing.assert_allclose([frame.mean() for frame in found], 20 * np.arange(7), atol=2)
+    clip_frames = list(frames(str(clip)))
+    assert [frame.shape for frame in clip_frames] == [(32, 48, 3)] * 7
+    np.testing.assert_allclose([frame.mean() for frame in clip_frames], 20 * np.arange(7), atol=2)
 
 
 def test_capture_is_released(clip, monkeypatch):
@@ -38,23 +38,24 @@ def test_capture_is_released(clip, monkeypatch):
 
     class Capture:
         def __init__(self, source):
-            self.inner, self.open = cv2_capture(source), True
+            self.capture = cv2_capture(source)
+            self.is_open = True
             captures.append(self)
 
         def read(self):
-            return self.inner.read()
+            return self.capture.read()
 
         def release(self):
-            self.open = False
+            self.is_open = False
 
     cv2_capture = cv2.VideoCapture
     monkeypatch.setattr(cv2, 'VideoCapture', Capture)
     stream = frames(clip)
     next(stream)
-    assert captures[0].open
+    assert captures[0].is_open
     stream.close()
-    assert not captures[0].open
-    assert len(list(frames(clip))) == 7 and not captures[1].open
+    assert not captures[0].is_open
+    assert len(list(frames(clip))) == 7 and not captures[1].is_open
 
 
 def test_no_frame(tmp_path):
@@ -73,14 +74,14 @@ def test_videos_by_name():
     assert is_video('a.MP4') and is_video('b/c.webm') and not is_video('mp4') and not is_video('a.gif')
 
 
-def test_written_under_another_name_until_it_is_whole(tmp_path):
+def test_partial_name_until_the_file_is_complete(tmp_path):
     path = tmp_path / 'new.mp4'
     with VideoWriter(path, 12.5) as writer:
         for number in range(5):
             writer.write(grey(number, (33, 47)))
         assert not path.exists() and len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == [path]
-    # An odd side gets one line more.
+    # An odd side gets one line of pixels more.
     assert video_info(path) == (12.5, 5, (34, 48))
     np.testing.assert_allclose([frame.mean() for frame in frames(path)], 20 * np.arange(5), atol=3)
 
@@ -93,7 +94,7 @@ def test_any_frame_rate(tmp_path, fps):
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
-def test_an_older_file_outlives_an_error(tmp_path, error):
+def test_an_older_file_is_kept_after_an_error(tmp_path, error):
     path = tmp_path / 'new.mp4'
     path.write_text('older')
     with pytest.raises(error), VideoWriter(path, 12.5) as writer:
@@ -108,27 +109,27 @@ def test_no_frames_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_refused(tmp_path):
+def test_bad_suffix_folder_and_frame(tmp_path):
     with pytest.raises(ValueError, match='are written as .mp4'):
         VideoWriter(tmp_path / 'new.avi', 25)
     with pytest.raises(FileNotFoundError):
         VideoWriter(tmp_path / 'gone/new.mp4', 25)
-    with pytest.raises(ValueError, match='among those of'), VideoWriter(tmp_path / 'new.mp4', 25) as writer:
+    with pytest.raises(ValueError, match='after frames of'), VideoWriter(tmp_path / 'new.mp4', 25) as writer:
         writer.write(grey(1))
         writer.write(grey(1, (64, 64)))
     assert not list(tmp_path.iterdir())
 
 
-def test_full_disk_is_known_before_and_after(tmp_path, monkeypatch):
+def test_full_disk_is_noticed_before_and_after_writing(tmp_path, monkeypatch):
     path = tmp_path / 'new.mp4'
     with monkeypatch.context() as patch:
-        patch.setattr(video, 'RESERVE', 2**62)
+        patch.setattr(video, 'MIN_FREE_BYTES', 2**62)
         with pytest.raises(OSError, match=r'No space left.*new\.mp4'), VideoWriter(path, 25) as writer:
             writer.write(grey(1))
     with pytest.raises(OSError, match=r'new\.mp4: 0 of 3 frames are in the file'), VideoWriter(path, 25) as writer:
         for number in range(3):
             writer.write(grey(number))
-        # As of a disk that filled up behind OpenCV's back.
+        # As if the disk filled up without OpenCV's noticing.
         writer._writer.release()
         os.truncate(writer.partial, 100)
     assert not list(tmp_path.iterdir())
@@ -158,7 +159,7 @@ def write_until_killed(path):
 
 
 def test_killed_leaves_no_file(tmp_path):
-    """At which nothing can be cleaned up; the next run does."""
+    """A killed process cleans up nothing; the next run does."""
     path = tmp_path / 'new.mp4'
     child = multiprocessing.get_context('fork').Process(target=write_until_killed, args=(path,))
     child.start()

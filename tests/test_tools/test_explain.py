@@ -1,4 +1,4 @@
-"""The page of how a result came about."""
+"""The explanation of a prediction in one HTML file, and wrong pixels by their cause."""
 
 import sys
 from html.parser import HTMLParser
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tool_loading import load_tool
 
 from mmzeg.apis import ZeroShotInferencer
+from mmzeg.apis.pixel_errors import errors_by_cause
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.models.fusion import ScoreFusion
@@ -18,8 +20,6 @@ from mmzeg.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
 CONFIG = 'configs/zegformer_r18_world.py'
-sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
-import explain  # noqa: E402
 
 
 class Reader(HTMLParser):
@@ -37,12 +37,12 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def run(monkeypatch):
-    """The tool, in this process."""
+    """Runs the tool in this process."""
 
     def run(*arguments):
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, 'argv', ['explain.py', CONFIG, *map(str, arguments)])
-        explain.main()
+        load_tool('tools/analysis_tools/explain.py').main()
 
     return run
 
@@ -53,14 +53,14 @@ def folder(tmp_path_factory):
     torch.manual_seed(0)
     model = ZeroShotInferencer(ROOT / CONFIG, device='cpu').model
     torch.save(dict(state_dict=model.state_dict()), folder / 'weights.pth')
-    picture = draw_scene(Scene('test', 3, 64))[0]
-    Image.fromarray(picture).save(folder / 'scene <1>.png')
+    image = draw_scene(Scene('test', 3, 64))[0]
+    Image.fromarray(image).save(folder / 'scene <1>.png')
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(folder / 'labels.png')
     Image.fromarray(np.zeros((6, 4), np.uint8)).save(folder / 'small.png')
     return folder
 
 
-def test_page_is_whole_and_needs_no_network(folder, run):
+def test_page_is_complete_and_needs_no_network(folder, run):
     run(
         folder / 'weights.pth', folder / 'scene <1>.png', '--out', folder / 'page.html', '--classes',
         'grass; <script>alert(1)</script>, umbrella; sand', '--labels', folder / 'labels.png', '--pixel', 5, 60,
@@ -77,33 +77,39 @@ def test_page_is_whole_and_needs_no_network(folder, run):
     'arguments, message',
     [
         (['gone.png'], 'gone.png: no such file'),
-        (['scene <1>.png', '--pixel', 64, 0], 'pixel (64, 0) is outside the picture of 64 x 64'),
-        (['scene <1>.png', '--labels', 'small.png'], 'the label map is of (4, 6) pixels and the picture of (64, 64)'),
+        (['scene <1>.png', '--pixel', 64, 0], 'pixel (64, 0) is outside the image of 64 x 64'),
+        (['scene <1>.png', '--labels', 'small.png'], 'the label map has (4, 6) pixels and the image has (64, 64)'),
         (['scene <1>.png', '--labels', 'none.png'], 'none.png: no such label map'),
     ],
 )
 def test_bad_input(folder, run, capsys, arguments, message):
-    paths = [folder / part if str(part).endswith('.png') else part for part in arguments]
+    paths = [folder / argument if str(argument).endswith('.png') else argument for argument in arguments]
     with pytest.raises(SystemExit) as stopped:
         run(folder / 'weights.pth', *paths, '--out', folder / 'bad.html')
     assert stopped.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
     assert not (folder / 'bad.html').exists()
 
 
-def test_errors_by_kind():
-    """Two segments, halves of a picture: the left one is named well, the right one otherwise, or by calibration."""
-    errors_by_kind = explain.errors_by_kind
+def test_errors_by_cause():
+    """Two segments, halves of an image: the left one is right, the right one wrong by classification or calibration."""
     masks = torch.full((2, 4, 8), -20.0)
-    masks[0, :, :4], masks[1, :, 4:] = 20.0, 20.0
-    names = Vocabulary(['a', 'b', 'c'], unseen=['c'])
+    masks[0, :, :4] = 20.0
+    masks[1, :, 4:] = 20.0
+    vocabulary = Vocabulary(['a', 'b', 'c'], unseen=['c'])
     logits = torch.tensor([[9.0, 0, 0, 0], [0, 9.0, 8.9, 0]])
-    opinions = SegmentPredictions(logits, masks, None, names, ImageSizes((4, 8), (4, 8), (4, 8)))
-    truth = np.array([[0, 0, 0, 0, 1, 1, 1, 1]] * 4)
-    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=0, segment=0)
-    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.2), truth) == dict(calibration=50, name=0, segment=0)
-    truth[:, 4:7] = 2
-    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth) == dict(calibration=0, name=37.5, segment=0)
-    truth[:, :4], truth[:, 4:] = [0, 0, 0, 2], [1, 1, 255, 255]
-    assert errors_by_kind(opinions, ScoreFusion('seg', gamma=0.0), truth)['segment'] == pytest.approx(100 / 6)
+    predictions = SegmentPredictions(logits, masks, None, vocabulary, ImageSizes((4, 8), (4, 8), (4, 8)))
+    annotation = np.array([[0, 0, 0, 0, 1, 1, 1, 1]] * 4)
+
+    def errors(gamma):
+        return errors_by_cause(predictions, ScoreFusion('seg', gamma=gamma), annotation)
+
+    assert errors(0.0) == dict(calibration=0, classification=0, mask=0)
+    assert errors(0.2) == dict(calibration=50, classification=0, mask=0)
+    annotation[:, 4:7] = 2
+    assert errors(0.0) == dict(calibration=0, classification=37.5, mask=0)
+    annotation[:, :4] = [0, 0, 0, 2]
+    annotation[:, 4:] = [1, 1, 255, 255]
+    assert errors(0.0)['mask'] == pytest.approx(100 / 6)
+    annotation[:] = 3
     with pytest.raises(ValueError, match='label values must be 0 to 2'):
-        errors_by_kind(opinions, ScoreFusion('seg'), np.full((4, 8), 3))
+        errors(0.0)

@@ -1,4 +1,4 @@
-"""Give seeded bad inputs to the inferencer of a config, or to its demo page, and report what is not refused in one line.
+"""Give seeded bad inputs to the inferencer of a config, or to its demo page, and report those that break it.
 
 python tools/analysis_tools/fuzz.py CONFIG --number 1000 --minutes 5
 python tools/analysis_tools/fuzz.py CONFIG --number 1000 --minutes 5 --page
