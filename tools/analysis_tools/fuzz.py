@@ -120,7 +120,7 @@ def fuzz_inferencer(inferencer: ZeroShotInferencer, seed: int, folder: Path) -> 
         result = inferencer(image, **settings)
         if result['errors']:
             message = result['errors'][0]['error']
-            return 'refused image', None if message and '\n' not in message else repr(message)
+            return 'rejected image', None if message and '\n' not in message else repr(message)
         (prediction,) = result['predictions']
         labels = prediction['label_map']
         scores = prediction.get('scores', np.zeros(1))
@@ -130,7 +130,7 @@ def fuzz_inferencer(inferencer: ZeroShotInferencer, seed: int, folder: Path) -> 
     except (ValueError, OSError) as error:
         # Errors of Python's own text handling do not name the input.
         is_clear = not isinstance(error, UnicodeError) and str(error) and '\n' not in str(error)
-        return f'refused ({type(error).__name__})', None if is_clear else repr(error)
+        return f'rejected ({type(error).__name__})', None if is_clear else repr(error)
     except Exception:
         return 'failure', traceback.format_exc(limit=-2)
 
@@ -167,7 +167,7 @@ def fuzz_page(handlers: object, seed: int, folder: Path) -> tuple[str, str | Non
     # A class name must be text in the page, not an element.
     injected = [text for text in html if re.search(r'<(script|img|svg|iframe)', text)]
     is_segmented = session is not None and session.preview is not None
-    return 'segmented' if is_segmented else 'refused', repr(injected[0]) if injected else None
+    return 'segmented' if is_segmented else 'rejected', repr(injected[0]) if injected else None
 
 
 @one_line_errors
