@@ -163,6 +163,9 @@ def test_readme(readme, folder):
     text = FENCE.sub('', readme.read_text())
     links = re.findall(LINK, text)
     assert len(links) > 10 and [link for link in links if not (ROOT / link).is_file()] == []
+    anchors = re.findall(r'\]\(([\w./-]*)#([\w-]+)\)', text)
+    missing = [(path, anchor) for path, anchor in anchors if anchor not in anchors_of(ROOT / (path or readme.name))]
+    assert len(anchors) >= 5 and missing == []
     tools = re.findall(r'`(tools/\S+?\.py)`', text)
     assert len(tools) >= 7 and [tool for tool in tools if not (ROOT / tool).is_file()] == []
     configs = re.findall(r'`((?:zegformer|per-pixel)_[\w-]+)`', text)
@@ -172,6 +175,14 @@ def test_readme(readme, folder):
     registries = (*REGISTRIES, METRICS, TASK_UTILS, TRANSFORMS)
     assert len(classes) >= 15
     assert [name for name in classes if not any(registry.get(name) for registry in registries)] == []
+
+
+def anchors_of(page):
+    """Return the anchors of a page's headings, and those that it sets itself."""
+    text = FENCE.sub('', page.read_text())
+    headings = re.findall(r'^#+ (.+)$', text, re.M)
+    slugs = [re.sub(r'[^\w -]', '', heading).strip().lower().replace(' ', '-') for heading in headings]
+    return {*slugs, *re.findall(r'<a id="([\w-]+)">', text)}
 
 
 def test_readmes_say_the_same():
