@@ -53,7 +53,7 @@ def export(inferencer: ZeroShotInferencer, folder: Path) -> dict[str, float]:
     differences = {SEGMENTS: _export_segments(model, folder / SEGMENTS, settings['pad'], text_dim, generator)}
     if settings['clip']:
         differences[CLIP] = _export_image_encoder(model, folder / CLIP, settings['clip']['size'], generator)
-    # Write what the runner reads beside the graphs
+    # Write what the runner reads besides the graphs
     write_class_embeddings(folder / NAMES, embeddings)
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding='utf-8')
     # Copy the runner
@@ -132,7 +132,7 @@ def resize_steps(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def export_settings(inferencer: ZeroShotInferencer) -> dict:
-    """Return the content of ``settings.json``: everything that the runner needs beside graphs and embeddings."""
+    """Return the content of ``settings.json``: everything that the runner needs besides graphs and embeddings."""
     model = inferencer.model
     preprocessor = model.data_preprocessor
     fusion = model.fusion

@@ -159,7 +159,7 @@ def test_a_folder_without_its_files_is_refused(tmp_path, pair, monkeypatch):
 
 
 def test_a_folder_of_another_format_is_refused(tmp_path):
-    """In format 2 the scorer's settings were ``styles`` and ``grow``, the input of the segment graph ``picture``."""
+    """A folder of an earlier version, whose settings and graph inputs had other names."""
     settings = dict(format=2, classes=['sky'], trained=['sky'], clip=dict(styles=['cropmask'], grow=1))
     (tmp_path / 'settings.json').write_text(json.dumps(settings))
     message = r'settings.json: format 2, and this runner reads format 3; export the model again, or use the runner in'

@@ -212,7 +212,7 @@ def sweep_options(chosen: dict[str, dict]) -> tuple[str, ...]:
 
 
 def format_mean(values: list[float]) -> str:
-    """Format mean and standard deviation; the mean alone for one value."""
+    """Format mean and standard deviation; only the mean for one value."""
     spread = f' ± {stdev(values):.1f}' if len(values) > 1 else ''
     return f'{mean(values):.1f}{spread}'
 
