@@ -96,9 +96,7 @@ def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, 
     return digest, size, []
 
 
-def _inspect_label_map(
-    sample: dict, image_size: tuple[int, int] | None
-) -> tuple[dict[int, int], list[int], list[str]]:
+def _inspect_label_map(sample: dict, image_size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:
     """Return the pixels of every class index in a label map, the values in its file, and its problems."""
     path = sample['seg_map_path']
     ignore_index, num_classes = sample['ignore_index'], sample['num_classes']
@@ -106,8 +104,7 @@ def _inspect_label_map(
     problems = []
     if image_size is not None and labels.shape[::-1] != image_size:
         problems.append(
-            f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image has '
-            f'{image_size[0]} x {image_size[1]}'
+            f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image has {image_size[0]} x {image_size[1]}'
         )
 
     # Count the pixels of every class; values that become no class are unknown.

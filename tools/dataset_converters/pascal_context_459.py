@@ -45,9 +45,7 @@ def convert(source: Path, out: Path, overwrite: bool) -> None:
     try:
         content = loadmat(source)
     except Exception as error:
-        raise ValueError(
-            f'{source}: truncated or not a .mat file ({type(error).__name__}); unpack it again'
-        ) from error
+        raise ValueError(f'{source}: truncated or not a .mat file ({type(error).__name__}); unpack it again') from error
     labels = content.get('LabelMap')
     if labels is None or labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f'{source}: has no LabelMap of integers, so it is no annotation of Pascal Context')
