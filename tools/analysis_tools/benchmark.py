@@ -9,7 +9,8 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
-from mmzeg.benchmarking.inference_benchmark import VARIANTS, InferenceOptions, result_table, run_inference_benchmark
+from mmzeg.benchmarking.inference_benchmark import result_table, run_inference_benchmark
+from mmzeg.benchmarking.inference_cases import VARIANTS, InferenceOptions
 from mmzeg.benchmarking.measurement import describe_run
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.utils.atomic import write_json

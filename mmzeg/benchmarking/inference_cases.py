@@ -1,0 +1,124 @@
+"""The cases of the inference benchmark: models with random weights, each with several scorers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from mmseg.registry import MODELS
+from torch import nn
+
+from mmzeg.benchmarking.measurement import Measurement
+from mmzeg.benchmarking.random_models import config_stem, random_zegformer_config, read_any_config
+from mmzeg.benchmarking.reference_scorer import ReferenceScorer
+from mmzeg.models.scorers import BaseScorer, build_scorer
+
+# Changed fields of a config's scorer. `reference` is the way of the released code, see ReferenceScorer; `one-pass` is
+# another scorer.
+VARIANTS: dict[str, dict] = {
+    'reference': {},
+    'exact': {},
+    'guaranteed': dict(pruning=dict(type='mmzeg.GuaranteedPruning')),
+    'merged': dict(merge_iou_thr=0.4),
+    'threshold': dict(merge_iou_thr=0.4, pruning=dict(type='mmzeg.ThresholdPruning', score_thr=0.5, min_coverage=0.4)),
+    'one-pass': {},
+}
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """What is measured.
+
+    Args:
+        configs (Sequence[str]): Configs of ZegFormers; their weights are random.
+        variants (Sequence[str]): Names in ``VARIANTS``, each measured with every config.
+        other_configs (Sequence[str]): Configs of other segmentors, for comparison.
+        image_size (tuple[int, int]): Height and width of the random image.
+        num_empty_masks (Sequence[int]): Each variant is measured with each of these numbers of empty masks.
+        trained (tuple[str, str], optional): Config and checkpoint of a trained model, whose segments replace those of
+            the random weights.
+        random_clip (str, optional): open_clip architecture of a CLIP with random weights. Default: the config's CLIP.
+        precision (str, optional): Precision of CLIP, except in the reference.
+        num_classes (int, optional): Number of made-up classes. Defaults to the config's classes.
+        repeats (int): Repeats after one for warming up.
+        seed (int): Of weights and image.
+        device (str): ``cpu`` or ``cuda``.
+        cfg_options (dict, optional): Changed fields of ``configs``.
+    """
+
+    configs: Sequence[str]
+    variants: Sequence[str] = tuple(VARIANTS)
+    other_configs: Sequence[str] = ()
+    image_size: tuple[int, int] = (640, 853)
+    num_empty_masks: Sequence[int] = (0,)
+    trained: tuple[str, str] | None = None
+    random_clip: str | None = None
+    precision: str | None = None
+    num_classes: int | None = None
+    repeats: int = 3
+    seed: int = 0
+    device: str = 'cpu'
+    cfg_options: dict | None = None
+
+
+@dataclass
+class InferenceCase:
+    """One row: a model, the scorer and the number of empty masks with which it is measured, and the measurement.
+
+    ``scorer`` and ``num_empty`` are None for another segmentor than ZegFormer.
+    """
+
+    config: str
+    variant: str
+    num_empty: int | None
+    model: nn.Module
+    scorer: BaseScorer | None
+    measurement: Measurement = field(default_factory=Measurement)
+
+    @property
+    def label(self) -> str:
+        """The case's name in progress messages."""
+        return f'{self.config} {self.variant}'.strip()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the case computes everything as the released code does."""
+        return self.variant == 'reference'
+
+
+def build_cases(options: InferenceOptions, clip: dict | None) -> list[InferenceCase]:
+    """Build the models and scorers of all cases; ``clip`` is the config of a random CLIP."""
+    cases = []
+    for config in options.configs:
+        cfg = random_zegformer_config(config, options.cfg_options, clip, options.num_classes)
+        torch.manual_seed(options.seed)
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model.to(options.device).eval()
+        for variant in options.variants:
+            scorer = build_variant(variant, cfg.model.scorer, options.precision)
+            for num_empty in options.num_empty_masks:
+                cases.append(InferenceCase(config_stem(config), variant, num_empty, model, scorer))
+    for config in options.other_configs:
+        cfg = read_any_config(config)
+        cfg.model.pretrained = None
+        cfg.model.test_cfg = dict(mode='whole')
+        torch.manual_seed(options.seed)
+        model = MODELS.build(cfg.model).to(options.device).eval()
+        cases.append(InferenceCase(config_stem(config), '', None, model, None))
+    return cases
+
+
+def build_variant(variant: str, scorer: dict, precision: str | None) -> BaseScorer:
+    """Build the scorer of a variant from a config's scorer; ``precision`` is CLIP's, except in the reference."""
+    scorer = dict(scorer)
+    if variant == 'reference':
+        return ReferenceScorer(build_scorer(scorer))
+    if precision:
+        scorer['clip'] = dict(scorer['clip'], precision=precision)
+    if variant == 'one-pass':
+        # Masks as attention masks need a vision transformer of open_clip's own.
+        vision = MODELS.build(scorer['clip']).config['vision_cfg']
+        is_transformer = isinstance(vision.get('layers', 12), int) and 'timm_model_name' not in vision
+        one_pass = 'mmzeg.CLIPMaskScorer' if is_transformer else 'mmzeg.CLIPDensePoolScorer'
+        return build_scorer(dict(type=one_pass), like=scorer)
+    return build_scorer(dict(scorer, **VARIANTS[variant]))
