@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS as MMSEG_MODELS
 
 from mmzeg.models.scorers import BaseScorer, CLIPMaskScorer, build_scorer
 from mmzeg.registry import MODELS
@@ -41,6 +43,12 @@ def test_a_model_refuses_a_scorer_of_another_class(world):
     world.scorer = dict(type='mmzeg.ScoreFusion')
     with pytest.raises(ValueError, match='must be a subclass'):
         MODELS.build(world)
+
+
+def test_a_scorer_in_mmsegs_registry_is_built_in_its_scope():
+    MMSEG_MODELS.register_module(name='RegisteredScorer', module=ConstantScorer, force=True)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        assert isinstance(build_scorer(dict(type='RegisteredScorer')), ConstantScorer)
 
 
 def test_a_clip_scorer_takes_clip_and_prompts_from_another_config():

@@ -18,7 +18,9 @@ def build_scorer(scorer: dict, like: dict | None = None) -> BaseScorer:
     """
     scorer = dict(scorer)
     kind = scorer.get('type')
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    # Look the name up in the default scope, as MODELS.build does: a custom scorer may be in mmseg's registry.
+    with MODELS.switch_scope_and_registry(None) as registry:
+        cls = registry.get(kind) if isinstance(kind, str) else kind
     if cls is None:
         raise ValueError(
             f'scorer type {kind!r} is not registered: correct the name, or import its file by custom_imports'
