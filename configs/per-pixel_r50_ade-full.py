@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(seg_pad_val=_base_.ignore_index),
     decode_head=dict(
-        classifier=dict(vocabulary=dict(classes=_base_.every_class, unseen=_base_.unseen_classes)),
+        classifier=dict(vocabulary=dict(classes=_base_.all_classes, unseen=_base_.unseen_classes)),
         ignore_index=_base_.ignore_index,
     ),
 )

@@ -6,5 +6,5 @@ _base_ = [
     '_base_/default_runtime.py',
 ]
 model = dict(
-    decode_head=dict(classifier=dict(vocabulary=dict(classes=_base_.every_class, unseen=_base_.unseen_classes)))
+    decode_head=dict(classifier=dict(vocabulary=dict(classes=_base_.all_classes, unseen=_base_.unseen_classes)))
 )

@@ -10,7 +10,7 @@ model = dict(
     data_preprocessor=dict(seg_pad_val=_base_.ignore_index),
     decode_head=dict(
         classifier=dict(
-            vocabulary=dict(classes=_base_.every_class, unseen=_base_.unseen_classes),
+            vocabulary=dict(classes=_base_.all_classes, unseen=_base_.unseen_classes),
             train_prompts='imagenet_select',
             test_prompts='imagenet_select',
         ),

@@ -9,7 +9,7 @@ _base_ = [
 model = dict(
     decode_head=dict(
         classifier=dict(
-            vocabulary=dict(classes=_base_.every_class, unseen=_base_.unseen_classes),
+            vocabulary=dict(classes=_base_.all_classes, unseen=_base_.unseen_classes),
             train_prompts='single',
             test_prompts='single',
         )

@@ -1,14 +1,14 @@
 # ADE20K-Full, 572 seen and 275 unseen classes by frequency. tools/dataset_converters/ade20k_full.py converts the 2021
 # release: 16-bit label maps whose values are indices in this list, 65535 where there is no class.
 _base_ = ['crops_512.py', '../../../mmzeg/datasets/class_lists/ade20k_full_847.json']
-every_class = _base_.names
-seen_classes, unseen_classes = every_class[:572], every_class[572:]
+all_classes = _base_.names
+seen_classes, unseen_classes = all_classes[:572], all_classes[572:]
 ignore_index = 65535
 
 ade = dict(
     type='mmzeg.FolderDataset',
     data_root='data/ade20k_full',
-    labels=every_class,
+    labels=all_classes,
     ignore_index=ignore_index,
 )
 *transforms, pad, pack = _base_.train_pipeline
@@ -24,7 +24,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         ade,
-        metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
+        metainfo=dict(classes=all_classes, unseen_classes=unseen_classes),
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=_base_.test_pipeline,
     ),

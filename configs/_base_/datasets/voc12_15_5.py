@@ -2,7 +2,7 @@
 # MMSegmentation's documentation; its tools/dataset_converters/voc_aug.py writes SegmentationClassAug and aug.txt.
 _base_ = ['crops_512.py', '../../../mmzeg/datasets/splits/voc12_15_5.json']
 seen_classes, unseen_classes = _base_.seen, _base_.unseen
-every_class = [*seen_classes, *unseen_classes]
+all_classes = [*seen_classes, *unseen_classes]
 
 data_root = 'data/VOCdevkit/VOC2012'
 voc = dict(
@@ -32,7 +32,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(
         voc,
-        metainfo=dict(classes=every_class, unseen_classes=unseen_classes),
+        metainfo=dict(classes=all_classes, unseen_classes=unseen_classes),
         ann_file='ImageSets/Segmentation/val.txt',
         data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
         pipeline=_base_.test_pipeline,
