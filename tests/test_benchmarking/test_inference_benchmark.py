@@ -11,10 +11,17 @@ from mmzeg.benchmarking.inference_benchmark import embed_class_names, result_row
 from mmzeg.benchmarking.inference_cases import InferenceCase, build_variant
 from mmzeg.benchmarking.measurement import Measurement
 from mmzeg.benchmarking.reference_scorer import ReferenceScorer
-from mmzeg.models import CLIPCropScorer, CLIPMaskScorer, GuaranteedPruning, ThresholdPruning
+from mmzeg.models import (
+    CLIPCropScorer,
+    CLIPDensePoolScorer,
+    CLIPMaskScorer,
+    GuaranteedPruning,
+    ThresholdPruning,
+)
 
 ROOT = Path(__file__).parents[2]
 WORLD_CLIP = ROOT / 'configs/_base_/models/world_clip/open_clip_model.safetensors'
+VISION_TRANSFORMER = ROOT / 'tests/data/golden/r50_single/clip_openai_format.safetensors'
 
 
 @pytest.fixture
@@ -38,8 +45,15 @@ def test_variants_change_the_configs_scorer(clip):
     assert isinstance(scorers['guaranteed'].pruning, GuaranteedPruning)
     assert isinstance(scorers['threshold'].pruning, ThresholdPruning)
     assert scorers['merged'].merge_iou_thr == scorers['threshold'].merge_iou_thr == 0.4
-    one_pass = build_variant('one-pass', config, None)
-    assert type(one_pass) is CLIPMaskScorer and one_pass.prompts == 'single'
+
+
+@pytest.mark.parametrize(
+    'weights, scorer_type', [(WORLD_CLIP, CLIPDensePoolScorer), (VISION_TRANSFORMER, CLIPMaskScorer)]
+)
+def test_one_pass_scorer_for_each_kind_of_clip(clip, weights, scorer_type):
+    config = dict(type='mmzeg.CLIPCropScorer', clip=dict(clip, pretrained=str(weights)), prompts='single')
+    scorer = build_variant('one-pass', config, None)
+    assert type(scorer) is scorer_type and scorer.prompts == 'single'
 
 
 def test_ratios_refer_to_the_reference_with_as_many_empty_masks():
