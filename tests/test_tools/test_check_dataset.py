@@ -151,7 +151,7 @@ def test_other_orders_of_coco_stuff_are_reported():
     (problem,) = find_numbering_problems(dict(enumerate(seen_first)), 118287)
     assert 'numbered in another order' in problem and "'hair drier'" in problem
     (problem,) = find_numbering_problems(dict(enumerate(seen_first[:156])), 118287)
-    assert 'none has a value above 155' in problem
+    assert 'none of 118287 label maps has a value above 155' in problem
     # A few files are not enough to decide.
     assert find_numbering_problems(dict(enumerate(seen_first[:156])), 500) == []
     assert find_numbering_problems({255: 3}, 118287) == []
