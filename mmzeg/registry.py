@@ -13,6 +13,11 @@ from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
+from mmzeg.utils.checkpoint_loading import use_safe_checkpoint_loading
+
+# Here, as every use of mmzeg imports this module, and before any weights are loaded.
+use_safe_checkpoint_loading()
+
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmzeg', locations=['mmzeg.models', 'mmzeg.clip'])
 TASK_UTILS = Registry(
     'task util', parent=MMENGINE_TASK_UTILS, scope='mmzeg', locations=['mmzeg.models', 'mmzeg.vocabulary']

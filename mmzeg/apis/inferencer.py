@@ -27,7 +27,8 @@ from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.utils.config_files import read_config
-from mmzeg.utils.preflight import check_device, read_checkpoint
+from mmzeg.utils.preflight import check_device
+from mmzeg.utils.weight_files import check_finite, read_state
 
 
 class ZeroShotInferencer(BaseInferencer):
@@ -53,7 +54,7 @@ class ZeroShotInferencer(BaseInferencer):
         init_default_scope('mmseg')
         # Check what the caller gave before the model is built.
         if weights is not None and '://' not in str(weights):
-            read_checkpoint(weights)
+            check_finite(weights, read_state(weights))
         device = device or get_device()
         check_device(device)
         cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)

@@ -6,7 +6,7 @@ import re
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from mmzeg.utils.preflight import datasets_of, read_checkpoint
+from mmzeg.utils.preflight import datasets_of
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -73,8 +73,7 @@ def trained_classes(cfg: Config, checkpoint: str) -> list[str]:
         FileNotFoundError: No such checkpoint.
         ValueError: The checkpoint is truncated.
     """
-    is_url = '://' in checkpoint
-    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent') if is_url else read_checkpoint(checkpoint)
+    content = CheckpointLoader.load_checkpoint(checkpoint, 'cpu', 'silent')
     meta = content.get('meta', {}).get('dataset_meta') or {}
     classifier = cfg.model.decode_head.classifier
     train = classifier.get('train_vocabulary') or Vocabulary.build(classifier.vocabulary).training()

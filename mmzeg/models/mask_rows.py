@@ -16,7 +16,8 @@ def mask_rows(mask_logits: Tensor, sizes: ImageSizes, num_classes: int) -> Itera
     """Yield mask probabilities (Q, n, W) at the original size, n rows at a time, from the first row to the last.
 
     The semantic map is r(c) = sum over q of score(q, c) * mask(q) at every pixel. Resizing is linear. Resizing the Q
-    masks before the sum therefore gives the same map as resizing C class maps after it (docs/en/method.md#semantic-map).
+    masks before the sum therefore gives the same map as resizing C class maps after it, see
+    docs/en/method.md#semantic-map.
 
     Args:
         mask_logits (Tensor): (Q, h, w).

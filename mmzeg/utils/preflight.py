@@ -1,9 +1,7 @@
 """Checks of a config, a checkpoint and a device before any long work starts; one-line errors for tools."""
 
 import functools
-import pickle
 import sys
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmzeg.datasets.transforms.load_image import register_image_loader
-from mmzeg.utils.weight_files import read_state
+from mmzeg.utils.weight_files import check_finite, read_state
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -38,7 +36,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         )
     # Weights.
     if cfg.get('load_from') and '://' not in cfg.load_from:
-        read_checkpoint(cfg.load_from)
+        check_finite(cfg.load_from, read_state(cfg.load_from))
     is_training = 'train_dataloader' in dataloaders
     if is_training:
         for path in _pretrained_files(cfg.get('model')):
@@ -56,27 +54,6 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     for field in dataloaders:
         for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
             _check_dataset(dataset, field)
-
-
-def read_checkpoint(path: str | Path) -> dict:
-    """Read the content of a local checkpoint, on the CPU.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Truncated or not a checkpoint.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint')
-    # torch writes zip files; their tensors are mapped into memory and read only when used.
-    mmap = zipfile.is_zipfile(path) or None
-    try:
-        checkpoint = torch.load(str(path), map_location='cpu', mmap=mmap, weights_only=False)
-    # What torch and pickle raise for bytes that they did not write.
-    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f'{path}: truncated or not a checkpoint; download it again') from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'{path}: truncated or not a checkpoint; download it again')
-    return checkpoint
 
 
 def check_device(device: str) -> None:

@@ -1,44 +1,86 @@
-"""Read weight files of every kind without running code that is pickled in them."""
+"""The one loader of weight files: safetensors, torch files and TorchScript archives, without running code in them.
 
+Every path that loads weights comes here: configs (``load_from``, ``resume``, ``init_cfg``) through MMEngine and
+``mmzeg.utils.checkpoint_loading``, and mmzeg's own tools directly.
+"""
+
+import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
+from mmzeg.utils.restricted_pickle import RefusedError, checkpoint_pickle
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a weight file, without running pickled code.
+# Files, separated by os.pathsep, whose pickled code may run.
+TRUST_VARIABLE = 'MMZEG_TRUSTED_FILES'
+# A torch file holds its tensors uncompressed; small records may be compressed.
+MAX_UNPACKED_RATIO = 4
+
+
+def load_weight_file(path: str | Path, map_location: object = 'cpu') -> dict:
+    """Load a weight file of any kind, without running code that is pickled in it.
 
     Args:
-        path (Path): safetensors, a torch file of a state dict (alone, or under ``state_dict`` or ``model``), or a
-            TorchScript archive.
+        path (str | Path): A ``.safetensors`` file, a torch file, or a TorchScript archive.
+        map_location: Where tensors go, as in ``torch.load``. Defaults to the CPU.
 
     Returns:
-        dict: Tensors by name, on the CPU; the prefix ``module.`` is removed.
+        dict: The content of a torch file. Of the other kinds ``state_dict``, the tensors by name, and for safetensors
+        ``meta``, the texts of its header.
 
     Raises:
-        ValueError: Truncated, no such file, or pickled objects other than weights; names the file.
+        FileNotFoundError: No such file.
+        ValueError: Truncated or corrupted, compressed beyond reason, or it needs a class that no checkpoint needs;
+            names the file and the class. Nothing of it was run.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint')
     try:
-        if path.suffix == '.safetensors':
-            state = load_file(path)
-        elif is_torchscript(path):
-            state = torch.jit.load(path, map_location='cpu').state_dict()
-        else:
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path}: truncated or not a weight file; download it again') from error
-    except Exception as error:  # torch raises pickle.UnpicklingError for what is not a plain state dict
-        raise ValueError(f'{path}: not a plain weight file ({type(error).__name__}); nothing of it was run') from error
-    if not isinstance(state, dict):
-        raise ValueError(f'{path}: holds no state dict; give a file of weights')
+        if _is_safetensors(path):
+            return _load_safetensors(path, map_location)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        if is_torchscript(path):
+            return dict(state_dict=torch.jit.load(str(path), map_location=map_location).state_dict())
+        content = _load_torch_file(path, map_location)
+    except RefusedError as error:
+        raise ValueError(
+            f'{path}: not a plain checkpoint ({error}); nothing of it was run. If you trust this file, set '
+            f'{TRUST_VARIABLE}={path}'
+        ) from error
+    # A corrupted stream may raise anything.
+    except Exception as error:
+        raise ValueError(f'{path}: truncated or not a checkpoint; download it again') from error
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: truncated or not a checkpoint; download it again')
+    return content
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Load the tensors of a weight file of any kind, see ``load_weight_file``, which raises the same errors.
+
+    Returns:
+        dict: Tensors by name, on the CPU: the file's own, or those under ``state_dict`` or ``model``. The prefix
+        ``module.`` is removed.
+    """
+    state = load_weight_file(path)
     for key in ('state_dict', 'model'):
         if isinstance(state.get(key), dict):
             state = state[key]
     return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def check_finite(path: str | Path, state: dict[str, Tensor]) -> None:
+    """Raise ValueError, naming the file and the first such weight, where a floating-point weight is NaN."""
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(f'{path}: {name} is NaN: the training diverged; take an earlier checkpoint')
 
 
 def is_torchscript(path: Path) -> bool:
@@ -47,3 +89,60 @@ def is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith('constants.pkl') for name in archive.namelist())
+
+
+@contextmanager
+def trusted(*paths: str | Path) -> Iterator[None]:
+    """Within a ``with`` block, let the pickled code of these files run, here and in processes that are started."""
+    before = os.environ.get(TRUST_VARIABLE)
+    os.environ[TRUST_VARIABLE] = os.pathsep.join([*(before or '').split(os.pathsep), *map(str, paths)])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[TRUST_VARIABLE]
+        else:
+            os.environ[TRUST_VARIABLE] = before
+
+
+def _load_torch_file(path: Path, map_location: object) -> object:
+    # Tensors of a zip file are read only where they are used: a check of a large file costs little.
+    mmap = zipfile.is_zipfile(path) and map_location == 'cpu'
+    if _is_trusted(path):
+        return torch.load(str(path), map_location=map_location, mmap=mmap or None, weights_only=False)
+    # Not weights_only=True: it does not know MMEngine's classes, and torch 2.1 cannot be told of them.
+    return torch.load(
+        str(path), map_location=map_location, mmap=mmap or None, pickle_module=checkpoint_pickle, weights_only=False
+    )
+
+
+def _is_trusted(path: Path) -> bool:
+    names = [name for name in os.environ.get(TRUST_VARIABLE, '').split(os.pathsep) if name]
+    return any(Path(name).resolve() == path.resolve() for name in names)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file is safetensors, by its name or by its first bytes (a length, then a JSON object)."""
+    if path.suffix == '.safetensors':
+        return True
+    with path.open('rb') as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size
+
+
+def _load_safetensors(path: Path, map_location: object) -> dict:
+    with safe_open(path, 'pt') as file:
+        meta = dict(file.metadata() or {})
+        # Copies, so that the file may be replaced later.
+        state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, a file is no dict
+    if map_location not in ('cpu', None):
+        state = {name: tensor.to(map_location) for name, tensor in state.items()}
+    return dict(state_dict=state, meta=meta)
+
+
+def _check_archive(path: Path) -> None:
+    """Raise RefusedError where an archive would unpack to far more than its size."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > MAX_UNPACKED_RATIO * path.stat().st_size:
+        raise RefusedError(f'{path.stat().st_size} bytes would unpack to {unpacked}')

@@ -19,8 +19,8 @@ from mmengine.utils import track_parallel_progress
 from PIL import Image
 
 from mmzeg.utils.atomic import atomic_write
-from mmzeg.utils.plain_pickle import read_plain_pickle
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.restricted_pickle import read_plain_pickle
 
 INDEX = 'index_ade20k.pkl'
 IGNORE_INDEX = 65535

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mmzeg.utils.model_converter import convert_file
-from mmzeg.utils.plain_pickle import read_plain_pickle
+from mmzeg.utils.restricted_pickle import read_plain_pickle
 
 _LAYERS = {'branch1': 'downsample.{}', 'branch2a': 'conv1', 'branch2b': 'conv2', 'branch2c': 'conv3'}
 # MSRA folded the batch norm's statistics into a factor and a shift.

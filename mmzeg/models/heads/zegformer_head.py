@@ -1,4 +1,4 @@
-"""ZegFormer's head: class-agnostic masks, segment embeddings, and their losses (paper section 3.2, docs/en/method.md)."""
+"""ZegFormer's head: class-agnostic masks, segment embeddings and their losses (docs/en/method.md)."""
 
 from functools import partial
 
@@ -172,7 +172,7 @@ class ZegFormerHead(TextHead):
         return segment_embeddings, mask_logits
 
     def _masks_on_memory(self, small_features: Tensor, segment_embeddings: Tensor) -> Tensor:
-        """Return which memory cells are under each mask (B, Q, K), from mask features (B, c, K) at the memory's size."""
+        """Return which of K memory cells are under each mask (B, Q, K), from mask features (B, c, K)."""
         return self.mask_embed(segment_embeddings) @ small_features > 0
 
     def predict(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict) -> Tensor:

@@ -69,10 +69,7 @@ class CLIPCropScorer(CLIPScorer):
         embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)
         # Hand each query the embedding of its mask.
         per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
-        return [
-            image_embeddings[:, indices]
-            for image_embeddings, indices in zip(per_image, mask_indices, strict=True)
-        ]
+        return [image_embeddings[:, indices] for image_embeddings, indices in zip(per_image, mask_indices, strict=True)]
 
     def _encode_chunk(self, images: Sequence[Tensor], chunk: list[tuple[int, Tensor]]) -> Tensor:
         """Return (V, n, d) embeddings of n masks; ``chunk`` lists image indices with mask logits (m, h, w)."""

@@ -1,4 +1,4 @@
-"""CLIP logits of all segments from one pass of CLIP's vision transformer (MaskCLIP of ODISE, arXiv 2303.04803, appendix)."""
+"""CLIP logits of all segments from one pass of CLIP's vision transformer (ODISE's MaskCLIP, arXiv 2303.04803)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Base class of the scorers that run CLIP's image encoder once over the whole image (docs/en/method.md#one-pass-scorers)."""
+"""Base class of the scorers that run CLIP's image encoder once per image (docs/en/method.md#one-pass-scorers)."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

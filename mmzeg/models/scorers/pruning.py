@@ -83,8 +83,7 @@ class GuaranteedPruning:
             for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
                 state.update(image_queries, logits)
             queries = [
-                self._undecided_queries(state, bound, fusion, seen)
-                for state, bound in zip(states, bounds, strict=True)
+                self._undecided_queries(state, bound, fusion, seen) for state, bound in zip(states, bounds, strict=True)
             ]
 
     @staticmethod
@@ -148,9 +147,7 @@ class ThresholdPruning:
         return _dominant_queries(confidence, state.mask_logits, self.score_thr, self.min_coverage)
 
 
-def _dominant_queries(
-    confidence: Tensor, mask_logits: Tensor, score_thr: float, min_coverage: float = 0.0
-) -> Tensor:
+def _dominant_queries(confidence: Tensor, mask_logits: Tensor, score_thr: float, min_coverage: float = 0.0) -> Tensor:
     """Return the queries, ascending, that come near the highest confidence on enough of their mask.
 
     Args:

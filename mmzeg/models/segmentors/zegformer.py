@@ -30,9 +30,9 @@ class ZegFormer(ZeroShotSegmentor):
         scorer (dict, optional): A ``BaseScorer`` for CLIP logits at test, e.g. ``mmzeg.CLIPCropScorer``. Needed unless
             the fusion mode is ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
-        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` is for many classes: memory
-            does not grow with them, and results have no ``seg_logits``. It applies to images tested as a whole and not
-            flipped.
+        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` is for many classes:
+            memory does not grow with them, and results have no ``seg_logits``. It applies to images tested as a whole
+            and not flipped.
 
     Raises:
         ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``; or
