@@ -1,8 +1,13 @@
 # make test [STACK=official|onedl] [PYTHON=python3.11]: create the environment if needed, then run the tests.
+# Without STACK and PYTHON, tools/choose_python.sh chooses: Python 3.10 or 3.11 for the official stack, 3.12 for OneDL.
 # make quickstart: create the environment if needed, then train and test ZegFormer on the procedural dataset, and draw the results.
 # make docs: build docs/en as a site in docs/site.
-STACK ?= official
-PYTHON ?= python3
+CHOICE := $(shell bash tools/choose_python.sh '$(STACK)' '$(PYTHON)')
+ifeq ($(CHOICE),)
+$(error no Python that fits STACK='$(STACK)' PYTHON='$(PYTHON)': install Python 3.11 (official stack) or 3.12 (OneDL), or name one: make PYTHON=/path/to/python3.11)
+endif
+override STACK := $(word 1,$(CHOICE))
+override PYTHON := $(word 2,$(CHOICE))
 VENV := .venv/$(STACK)
 STAMP := $(VENV)/.ready
 
@@ -31,6 +36,7 @@ format: env
 	$(VENV)/bin/ruff format .
 
 wheel: env
+	$(VENV)/bin/python setup.py -q sdist -d dist
 	$(VENV)/bin/python -m pip wheel --no-deps --no-build-isolation -w dist .
 
 clean:

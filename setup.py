@@ -1,18 +1,46 @@
+"""Package mmzeg: the wheel also holds configs, tools and model-index.yml as ``mmzeg/.mim``, where OpenMIM looks."""
+
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-version = Path('mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
+ROOT = Path(__file__).parent
+MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+version = (ROOT / 'mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
 DEMO_PAGE = ['gradio>=6.31,<7']
 ONNX = ['onnx', 'onnxruntime']
+
+
+class BuildWithMim(build_py):
+    """Build the package, with a copy of ``MIM_CONTENT``; an editable install gets links in the source tree."""
+
+    def run(self) -> None:
+        super().run()
+        target = ROOT / 'mmzeg/.mim' if self.editable_mode else Path(self.build_lib, 'mmzeg/.mim')
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in MIM_CONTENT:
+            source = ROOT / name
+            if self.editable_mode:
+                (target / name).symlink_to(source, target_is_directory=source.is_dir())
+            elif source.is_dir():
+                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy2(source, target)
+
 
 setup(
     name='mmzeg',
     version=version,
     description='Zero-shot segmentation (ZegFormer) as an MMSegmentation plugin',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmzeg', 'mmzeg.*']),
     package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json', 'datasets/class_lists/*.json']},
+    cmdclass=dict(build_py=BuildWithMim),
     python_requires='>=3.10,<3.13',
     # No torch, NumPy or OpenMMLab package: installing mmzeg must not change those that are installed.
     install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],

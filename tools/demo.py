@@ -97,7 +97,7 @@ def main() -> None:
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     cv2.setLogLevel(0)
     args = parse_args()
-    if Path(args.config).suffix != '.py':
+    if Path(args.config).suffix not in ('', '.py'):
         raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
     try:
         errors = run(args)

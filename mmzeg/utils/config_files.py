@@ -4,7 +4,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+# In a wheel, and in a checkout.
+_PACKAGE = Path(__file__).parents[1]
+CONFIGS = next((path for path in (_PACKAGE / '.mim/configs', _PACKAGE.parent / 'configs') if path.is_dir()), None)
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Return the names of all configs, sorted; each is a ``model`` of ``ZeroShotInferencer`` and a config of the tools.
+
+    Args:
+        pattern (str): Shell pattern of the names, such as ``zegformer_r50_*``. Defaults to all.
+    """
+    return sorted(path.stem for path in CONFIGS.glob(f'{pattern}.py')) if CONFIGS else []
 
 
 def read_config(name: str | Path, options: dict | None = None) -> Config:
@@ -20,8 +31,8 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
     """
     # Find the file.
     path = Path(name)
-    if not path.is_file():
-        path = CONFIGS / f'{name}.py'
+    if not path.is_file() and CONFIGS:
+        path = CONFIGS / f'{str(name).removesuffix(".py")}.py'
     if not path.is_file():
         raise FileNotFoundError(f'{name}: no such config file, nor a name of one in configs')
     # Run the config.
