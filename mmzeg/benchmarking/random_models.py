@@ -57,7 +57,7 @@ def random_zegformer_config(
     """
     cfg = read_config(config, cfg_options)
     if cfg.model.type != 'mmzeg.ZegFormer':
-        raise ValueError(f'{config}: {cfg.model.type} has no stages to measure: give it as --beside')
+        raise ValueError(f'{config}: {cfg.model.type} has no stages to measure: give it as --baselines')
     cfg.model.backbone.init_cfg = None
     cfg.model.fusion = dict(cfg.model.get('fusion') or {}, mode='full')
     classifier = cfg.model.decode_head.classifier

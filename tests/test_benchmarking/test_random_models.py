@@ -16,7 +16,7 @@ def test_made_up_classes_replace_those_of_training_too():
 
 
 def test_a_config_of_pixels_is_refused():
-    with pytest.raises(ValueError, match='give it as --beside'):
+    with pytest.raises(ValueError, match='give it as --baselines'):
         random_zegformer_config('per-pixel_r18_world')
 
 

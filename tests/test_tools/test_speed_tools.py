@@ -71,7 +71,7 @@ def test_training_benchmark_measures_every_way(tmp_path):
     'arguments, message',
     [
         ((WORLD, '--random-clip', 'ViT-Z-9'), 'ViT-Z-9: no open_clip architecture'),
-        (('configs/per-pixel_r18_world.py',), 'give it as --beside'),
+        (('configs/per-pixel_r18_world.py',), 'give it as --baselines'),
         ((WORLD, '--repeats', 0), '--repeats must be 1 or more, got 0'),
     ],
 )

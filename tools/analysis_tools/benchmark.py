@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='config files of ZegFormers; weights are random')
     parser.add_argument('--variants', nargs='+', choices=list(VARIANTS), default=list(VARIANTS), help='scorers')
     parser.add_argument(
-        '--beside',
+        '--baselines',
         nargs='+',
         default=[],
         dest='other_configs',

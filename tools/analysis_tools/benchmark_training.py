@@ -1,7 +1,7 @@
 """Measure time and memory of a training iteration, for several configs and ways to train, interleaved in one run.
 
 python tools/analysis_tools/benchmark_training.py configs/zegformer_r50_coco.py \
-    --beside mmseg::maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py
+    --baselines mmseg::maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py
 """
 
 import argparse
@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='config files of ZegFormers; weights are random')
     parser.add_argument('--ways', nargs='+', choices=WAYS, default=['plain'], help='how these are trained')
     parser.add_argument(
-        '--beside',
+        '--baselines',
         nargs='+',
         default=[],
         dest='other_configs',
