@@ -21,10 +21,10 @@ def test_tensors_differ_relative_to_the_largest_magnitude():
     assert comparison.num_failed == 3
 
 
-def test_label_maps_may_differ_on_one_pixel_of_a_thousand():
+def test_label_maps_may_differ_on_less_than_a_thousandth_of_the_pixels():
     golden = torch.zeros(10, 200)
     comparison = Comparison(dict(argmax_near=golden, argmax_far=golden))
-    for name, count in (('argmax_near', 2), ('argmax_far', 3)):
+    for name, count in (('argmax_near', 1), ('argmax_far', 3)):
         labels = golden.clone()
         labels[0, :count] = 1
         comparison.compare_tensor(name, labels)
