@@ -46,7 +46,7 @@ def check_class_names(names: Sequence[str], label: str, allow_empty: bool = True
 
 
 def parse_class_names(text: str) -> list[str]:
-    """Parse typed class names: one class a line, or ";" between classes; "cat, kitten" is one class with a synonym."""
+    """Parse typed class names, one class per line, or ";" between them; "cat, kitten" is one class with a synonym."""
     names = []
     for entry in text.replace(';', '\n').splitlines():
         synonyms = [synonym.strip() for synonym in entry.split(',') if synonym.strip()]
@@ -86,7 +86,7 @@ def read_class_file(path: Path) -> tuple[tuple[str, ...], tuple[str, ...] | None
     """Read class names from a file, and the unseen ones among them.
 
     Args:
-        path (Path): A text file with one class a line, or a JSON file (.json) with the lists ``seen`` and ``unseen``.
+        path (Path): A text file with one class per line, or a JSON file (.json) with the lists ``seen`` and ``unseen``.
 
     Returns:
         tuple: Class names (of a JSON file the seen ones first), and the unseen ones (None for a text file).

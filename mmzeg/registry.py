@@ -13,7 +13,7 @@ from mmengine.registry import TASK_UTILS as MMENGINE_TASK_UTILS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
-from mmzeg.utils.checkpoint_loading import use_safe_checkpoint_loading
+from mmzeg.utils.mmengine_checkpoints import use_safe_checkpoint_loading
 
 # Here, as every use of mmzeg imports this module, and before any weights are loaded.
 use_safe_checkpoint_loading()

@@ -16,7 +16,7 @@ class Vocabulary:
 
     Args:
         classes (list[str] | str): Class names, where "building, house" is one class with a synonym; or a text file
-            with one class a line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
+            with one class per line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
         unseen (list[str], optional): The unseen classes among them. Defaults to the JSON file's, else to none.
         prompts (str | list[str], optional): Prompt set or templates for these names. Defaults to the classifier's.
 

@@ -1,4 +1,4 @@
-"""What may change at every call of an inferencer (class names, fusion, scorer), and its defaults from the config."""
+"""Settings of one inferencer call (class names, fusion, scorer); the defaults are the config's."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class CallSettingsBuilder:
     """Build the settings of calls, and apply them to a model.
 
     Args:
-        model (ZegFormer): Its present settings are the defaults.
+        model (ZegFormer): Its current settings are the defaults.
         scorer (dict, optional): Config of the model's scorer.
     """
 
@@ -35,7 +35,7 @@ class CallSettingsBuilder:
         self._scorers: dict[str, BaseScorer] = {}
 
     def vocabulary(self, classes: Sequence[str] | None, seen: Sequence[str] | None) -> Vocabulary:
-        """Return the vocabulary of some class names; without ``seen``, those of the training are seen.
+        """Return the vocabulary for ``classes``; without ``seen``, the training classes are seen.
 
         Raises:
             ValueError: No class, a class listed twice, or a name of ``seen`` that is not in ``classes``.

@@ -29,14 +29,19 @@ def errors_by_cause(predictions: SegmentPredictions, fusion: ScoreFusion, annota
     labels = labels.cpu().numpy()
     num_classes = len(predictions.vocabulary)
     if annotation.shape != labels.shape:
+        height, width = annotation.shape
         raise ValueError(
-            f'the label map has {annotation.shape[::-1]} pixels and the image has {labels.shape[::-1]}: give the label '
-            'map of this image'
+            f'the label map is {width} x {height} pixels, the image {labels.shape[1]} x {labels.shape[0]}: give the '
+            'label map of this image'
         )
     annotated = annotation != IGNORE_INDEX
-    if not annotated.any() or annotation[annotated].max() >= num_classes:
+    if not annotated.any():
+        raise ValueError(f'the label map has no annotated pixel: every value is {IGNORE_INDEX}')
+    highest = annotation[annotated].max()
+    if highest >= num_classes:
         raise ValueError(
-            f'label values must be 0 to {num_classes - 1}, or 255 for not annotated, and at least one pixel annotated'
+            f'label value {highest} is not a class: label values must be 0 to {num_classes - 1}, or {IGNORE_INDEX} for '
+            'not annotated'
         )
     # Labels without calibration, and the annotated class on which each pixel's segment mostly lies.
     uncalibrated = predictions.label_map(ScoreFusion(fusion.mode, fusion.lam, 0.0)).cpu().numpy()

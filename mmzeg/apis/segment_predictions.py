@@ -96,8 +96,8 @@ class SegmentPredictions:
 
         Returns:
             dict: ``name`` and calibrated ``score`` of the pixel's class; ``runners_up``, the next classes of the pixel;
-            ``query``, which contributes most to the class, and ``mask``, its mask there, in [0, 1]; and the lists of
-            ``explain_query`` for this query. Lists are of (name, score), best first.
+            ``query``, which contributes most to the class, and ``mask``, its mask probability at the pixel; and the
+            lists of ``explain_query`` for this query. Lists are of (name, score), best first.
 
         Raises:
             ValueError: A pixel outside the image.

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mmzeg.benchmarking.inference_cases import InferenceCase, InferenceOptions, build_cases
 from mmzeg.benchmarking.inference_stages import STAGES, configured, stage_methods
-from mmzeg.benchmarking.measurement import measure_interleaved, prepare_benchmark, time_cells
-from mmzeg.benchmarking.profiling import PeakMemory, Stopwatch
 from mmzeg.benchmarking.random_models import random_clip
+from mmzeg.benchmarking.repeats import measure_interleaved, prepare_benchmark, time_cells
 from mmzeg.benchmarking.segment_replacement import TrainedSegments, predict_segments
+from mmzeg.benchmarking.time_and_memory import PeakMemory, Stopwatch
 from mmzeg.clip import CLIP
 from mmzeg.clip.text_cache import TextCache
 from mmzeg.models.classifiers import CLIPTextClassifier

@@ -7,9 +7,9 @@ import torch
 from mmseg.registry import MODELS
 from torch import nn
 
-from mmzeg.benchmarking.measurement import Measurement
 from mmzeg.benchmarking.random_models import config_stem, random_zegformer_config, read_any_config
 from mmzeg.benchmarking.reference_scorer import ReferenceScorer
+from mmzeg.benchmarking.repeats import Measurement
 from mmzeg.models.scorers import BaseScorer, build_scorer
 
 # Changed fields of a config's scorer. `reference` is the way of the released code, see ReferenceScorer; `one-pass` is

@@ -55,7 +55,7 @@ def reference_crops(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode
     """Return the crops of all masks, by torchvision's RoIAlign on one full-size image per mask.
 
     Args:
-        image (Tensor): (3, H, W), normalised.
+        image (Tensor): (3, H, W), normalized.
         masks (Tensor): (Q, H, W) bool.
         size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
         crop_mode (str): ``crop`` or ``cropmask``.

@@ -15,9 +15,9 @@ from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 from torch import nn
 
-from mmzeg.benchmarking.measurement import Measurement, measure_interleaved, prepare_benchmark, time_cells
-from mmzeg.benchmarking.profiling import PeakMemory, Stopwatch
 from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config, read_any_config
+from mmzeg.benchmarking.repeats import Measurement, measure_interleaved, prepare_benchmark, time_cells
+from mmzeg.benchmarking.time_and_memory import PeakMemory, Stopwatch
 
 WAYS = ('plain', 'checkpointing', 'amp', 'compile')
 FORWARD, BACKWARD = 'forward and losses', 'backward'

@@ -128,7 +128,7 @@ class CLIP:
         return None if bias is None else bias.item()
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Encode images, normalised with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
+        """Encode images, normalized with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
         with self.on(images.device) as network:
             return encode_image(network, images.to(self.dtype_on(images.device))).float()
 
@@ -151,7 +151,7 @@ class CLIP:
     ) -> Tensor:
         """Return the text embeddings of class names, from the cache where possible (docs/en/method.md#text-classifier).
 
-        Each synonym of a name is filled into each template; the unit embeddings are averaged and normalised again.
+        Each synonym of a name is filled into each template; the unit embeddings are averaged and normalized again.
         Names that OpenAI's tokenizer truncates, or that are not in Latin letters, are logged as a warning, once each.
 
         Args:

@@ -52,7 +52,7 @@ class EmbeddingFile:
     def text_embeddings(
         self, names: Sequence[str], prompts: str | Sequence[str], device: str | torch.device = 'cpu'
     ) -> Tensor:
-        """Return (C, d) float32 unit vectors of C class names; synonyms are normalised and averaged.
+        """Return (C, d) float32 unit vectors of C class names; synonyms are normalized and averaged.
 
         ``prompts`` and ``device`` have no effect: word vectors have no prompts.
         """

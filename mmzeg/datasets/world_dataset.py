@@ -22,7 +22,7 @@ class WorldDataset(BaseSegDataset):
         split (str): ``train``, ``val`` or ``test``.
         length (int): Number of scenes.
         size (int): Height and width of a scene, in pixels. Defaults to 128.
-        unseen_share (float): Frequency of an unseen class relative to a seen one, 0..1. Defaults to 1.
+        unseen_frequency (float): Frequency of an unseen class relative to a seen one, 0..1. Defaults to 1.
         seed (int): Seed of the world: another seed gives other scenes of the same classes. Defaults to 0.
         kwargs: What mmseg's ``BaseSegDataset`` takes; ``metainfo=dict(classes=SEEN)`` ignores all other classes.
 
@@ -33,11 +33,11 @@ class WorldDataset(BaseSegDataset):
     METAINFO = dict(classes=CLASSES, palette=_palette(len(CLASSES)))
 
     def __init__(
-        self, split: str, length: int, size: int = 128, unseen_share: float = 1.0, seed: int = 0, **kwargs
+        self, split: str, length: int, size: int = 128, unseen_frequency: float = 1.0, seed: int = 0, **kwargs
     ) -> None:
         if length < 1:
             raise ValueError(f'a world of {length} scenes: length must be 1 or more')
-        self._scenes = [Scene(split, index, size, unseen_share, seed) for index in range(length)]
+        self._scenes = [Scene(split, index, size, unseen_frequency, seed) for index in range(length)]
         super().__init__(reduce_zero_label=False, **kwargs)
 
     def load_data_list(self) -> list[dict]:

@@ -161,7 +161,7 @@ def crop_segments(image: np.ndarray, masks: np.ndarray, size: Sequence[int], cro
     """Cut the crop of every segment for CLIP; see ``mmzeg.models.scorers.crops.crop_segments``.
 
     Args:
-        image (np.ndarray): (3, H, W) float32, normalised; its padding is zero.
+        image (np.ndarray): (3, H, W) float32, normalized; its padding is zero.
         masks (np.ndarray): (N, H, W) in 0..1.
         size (Sequence[int]): Height h and width w of CLIP's input.
         crop_mode (str): ``crop``, ``mask`` or ``cropmask``.

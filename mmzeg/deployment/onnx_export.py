@@ -136,7 +136,7 @@ def export_settings(inferencer: ZeroShotInferencer) -> dict:
     model = inferencer.model
     preprocessor = model.data_preprocessor
     fusion = model.fusion
-    # Normalisation and padding of the network input
+    # Normalization and padding of the network input
     normalizes = preprocessor._enable_normalize
     # The attribute's name in mmseg, and in OneDL's mmseg
     rgb = getattr(preprocessor, 'channel_conversion', getattr(preprocessor, '_channel_conversion', None))

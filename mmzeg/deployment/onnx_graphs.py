@@ -55,7 +55,7 @@ class ImageEncoder(nn.Module):
         self.network = network
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Encode crops (N, 3, h, w) to embeddings (N, d), not normalised."""
+        """Encode crops (N, 3, h, w) to embeddings (N, d), not normalized."""
         return encode_image(self.network, crops)
 
 

@@ -167,7 +167,7 @@ class OnnxRunner:
         class_logits, mask_logits = (output[0] for output in self._segments.run(None, feeds))
         if not use_clip:
             return class_logits, mask_logits, None
-        # Encode the crops, normalised by CLIP's mean and deviation
+        # Encode the crops, normalized by CLIP's mean and deviation
         clip = self.settings['clip']
         clip_image = (image - 255 * np.float32(clip['mean'])) / (255 * np.float32(clip['std']))
         clip_masks = mask_logits
@@ -180,7 +180,7 @@ class OnnxRunner:
         return class_logits, mask_logits, clip_logits
 
     def network_input(self, image: np.ndarray) -> np.ndarray:
-        """Normalise and pad a resized image (H, W, 3) RGB in 0..255 to the network's input (3, H', W') float32."""
+        """Normalize and pad a resized image (H, W, 3) RGB in 0..255 to the network's input (3, H', W') float32."""
         settings = self.settings
         image = np.float32(image if settings['rgb'] else image[..., ::-1])
         if settings['mean']:
@@ -191,11 +191,11 @@ class OnnxRunner:
         """Encode the crop of every segment by CLIP's image encoder, in every crop mode.
 
         Args:
-            image (np.ndarray): (3, H, W), normalised by CLIP's mean and deviation; its padding is zero.
+            image (np.ndarray): (3, H, W), normalized by CLIP's mean and deviation; its padding is zero.
             mask_logits (np.ndarray): (Q, h, w).
 
         Returns:
-            np.ndarray: (M, Q, d) embeddings for M crop modes, not normalised.
+            np.ndarray: (M, Q, d) embeddings for M crop modes, not normalized.
         """
         clip = self.settings['clip']
         queries, indices = unique_masks(mask_logits)

@@ -1,4 +1,8 @@
-"""Calibration: lower every seen class by gamma (docs/en/method.md#calibration)."""
+"""Calibration: lower every seen class by gamma (docs/en/method.md#calibration).
+
+Gamma is a field of ``ScoreFusion``, whose scores are not calibrated. The offset is subtracted where the classes of a
+pixel are compared: in ``ZegFormer.encode_decode``, ``semantic_map``, ``label_map`` and ``GuaranteedPruning``.
+"""
 
 import torch
 from torch import Tensor

@@ -17,7 +17,7 @@ class ScoreFusion:
     """Combine the head's class probabilities p with CLIP's p' into one score per segment and class.
 
     Args:
-        mode (str): ``seg``: p alone. ``img``: p' alone. ``full``: unseen classes get p^(1 - lam) * p'^lam, seen ones
+        mode (str): ``seg``: only p. ``img``: only p'. ``full``: unseen classes get p^(1 - lam) * p'^lam, seen ones
             p^lam * (mean of p' over the seen classes)^(1 - lam). ``unseen``: every class as if unseen.
         lam (float): Ensemble weight lambda in [0, 1]. Defaults to 2 / 3.
         gamma (float): Calibration, subtracted from every seen class of the semantic map, >= 0. Defaults to 0.1.
@@ -78,13 +78,14 @@ class ScoreFusion:
         if self.mode == 'seg':
             return seg_probs
         # CLIP's probability of a class is largest where the other classes get none: only "no object" competes.
-        no_object = class_logits[..., -1:]
-        max_clip_prob = torch.sigmoid(max_logit - no_object)
+        no_object_logits = class_logits[..., -1:]
+        max_clip_prob = torch.sigmoid(max_logit - no_object_logits)
         if self.mode == 'img':
             return max_clip_prob.expand_as(seg_probs)
         if self.mode == 'unseen' or not seen.any():
             return self._ensemble(seg_probs, max_clip_prob)
-        max_seen_mean = torch.sigmoid(max_logit + math.log(len(seen)) - no_object) / seen.sum()
+        # All C classes together get at most sigmoid(max_logit + log C - "no object"), and so do the seen ones.
+        max_seen_mean = torch.sigmoid(max_logit + math.log(len(seen)) - no_object_logits) / seen.sum()
         return self._join(seg_probs, max_clip_prob, max_seen_mean, seen)
 
     def class_offset(self, seen: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class ReleasedCase:
     Args:
         settings (dict): Content of ``case.json``.
         model (nn.Module): Our model with the case's weights.
-        inputs (Tensor): (B, 3, H, W) normalised and padded images.
+        inputs (Tensor): (B, 3, H, W) normalized and padded images.
         samples (list[SegDataSample]): Labels as indices of the training classes, and meta information.
         comparison (Comparison): Of all golden tensors but images and labels; no row yet.
     """
@@ -65,7 +65,7 @@ def load_released_case(
     init_default_scope('mmseg')
     model = MODELS.build(ConfigDict(build_config(settings, folder, released_tau(released))))
     model.load_state_dict(convert_released(released), strict=True)
-    # Normalise and pad the images as the data preprocessor does.
+    # Normalize and pad the images as the data preprocessor does.
     images, samples = _read_samples(settings, golden)
     preprocessor = model.data_preprocessor
     images = [(image.float() - preprocessor.mean) / preprocessor.std for image in images]

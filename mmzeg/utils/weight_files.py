@@ -1,7 +1,7 @@
 """The one loader of weight files: safetensors, torch files and TorchScript archives, without running code in them.
 
 Every path that loads weights comes here: configs (``load_from``, ``resume``, ``init_cfg``) through MMEngine and
-``mmzeg.utils.checkpoint_loading``, and mmzeg's own tools directly.
+``mmzeg.utils.mmengine_checkpoints``, and mmzeg's own tools directly.
 """
 
 import os

@@ -9,8 +9,8 @@ from mmseg.registry import MODELS
 
 from mmzeg.benchmarking.inference_benchmark import embed_class_names, result_rows
 from mmzeg.benchmarking.inference_cases import InferenceCase, build_variant
-from mmzeg.benchmarking.measurement import Measurement
 from mmzeg.benchmarking.reference_scorer import ReferenceScorer
+from mmzeg.benchmarking.repeats import Measurement
 from mmzeg.models import (
     CLIPCropScorer,
     CLIPDensePoolScorer,

@@ -26,5 +26,5 @@ def test_no_unseen_ground_texture(monkeypatch):
     for name, paint in scenes.PAINTERS.items():
         monkeypatch.setitem(scenes.PAINTERS, name, lambda *args, n=name, p=paint: painted.append(n) or p(*args))
     for index in range(40):
-        draw_object('heart', 'train', index, size=32, unseen_share=0.0)
+        draw_object('heart', 'train', index, size=32, unseen_frequency=0.0)
     assert len(set(painted)) == 5 and not set(painted) & set(UNSEEN)

@@ -46,10 +46,10 @@ def test_classes():
 
 
 def test_every_class_is_drawn_and_unseen_ones_by_their_share():
-    def scenes_per_class(split, unseen_share):
+    def scenes_per_class(split, unseen_frequency):
         counts = np.zeros(len(CLASSES), int)
         for index in range(300):
-            counts[np.unique(draw_scene(Scene(split, index, 64, unseen_share))[1])] += 1
+            counts[np.unique(draw_scene(Scene(split, index, 64, unseen_frequency))[1])] += 1
         return counts
 
     unseen = np.array([name in UNSEEN for name in CLASSES])
@@ -112,7 +112,7 @@ def test_dataset_ignores_unseen_classes_in_training():
         (dict(split='val', length=0), 'length must be 1'),
         (dict(split='val', length=1, size=8), 'size 32 or more'),
         (dict(split='val', length=1, seed=-1), 'seed must lie in'),
-        (dict(split='val', length=1, unseen_share=2), 'unseen_share must lie'),
+        (dict(split='val', length=1, unseen_frequency=2), 'unseen_frequency must lie'),
     ],
 )
 def test_bad_fields(arguments, message):

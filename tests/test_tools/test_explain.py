@@ -78,7 +78,7 @@ def test_page_is_complete_and_needs_no_network(folder, run):
     [
         (['gone.png'], 'gone.png: no such file'),
         (['scene <1>.png', '--pixel', 64, 0], 'pixel (64, 0) is outside the image of 64 x 64'),
-        (['scene <1>.png', '--labels', 'small.png'], 'the label map has (4, 6) pixels and the image has (64, 64)'),
+        (['scene <1>.png', '--labels', 'small.png'], 'the label map is 4 x 6 pixels, the image 64 x 64'),
         (['scene <1>.png', '--labels', 'none.png'], 'none.png: no such label map'),
     ],
 )
@@ -111,5 +111,5 @@ def test_errors_by_cause():
     annotation[:, 4:] = [1, 1, 255, 255]
     assert errors(0.0)['mask'] == pytest.approx(100 / 6)
     annotation[:] = 3
-    with pytest.raises(ValueError, match='label values must be 0 to 2'):
+    with pytest.raises(ValueError, match='is not a class: label values must be 0 to 2'):
         errors(0.0)

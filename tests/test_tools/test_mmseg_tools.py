@@ -125,7 +125,7 @@ def fraction_equal(expected, path):
 
 
 def test_scenes_are_read_as_files_are(tmp_path):
-    scene = Scene('train', 3, size=64, unseen_share=0.3, seed=1)
+    scene = Scene('train', 3, size=64, unseen_frequency=0.3, seed=1)
     for kind, drawn in zip(('images', 'annotations'), draw_scene(scene), strict=True):
         uri = scene_uri(scene, kind)
         (tmp_path / 'scene.png').write_bytes(fileio.get(uri))

@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import save_file
 
 import mmzeg.registry  # noqa: F401, as every use of mmzeg imports it
-from mmzeg.utils.checkpoint_loading import load_url
+from mmzeg.utils.mmengine_checkpoints import load_url
 from mmzeg.utils.weight_files import TRUST_VARIABLE, load_weight_file, read_state, trusted
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from mmengine.device import get_device
 
 from mmzeg.benchmarking.inference_benchmark import result_table, run_inference_benchmark
 from mmzeg.benchmarking.inference_cases import VARIANTS, InferenceOptions
-from mmzeg.benchmarking.measurement import describe_run
+from mmzeg.benchmarking.repeats import describe_run
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.preflight import one_line_errors

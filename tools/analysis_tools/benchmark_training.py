@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.device import get_device
 
-from mmzeg.benchmarking.measurement import describe_run
+from mmzeg.benchmarking.repeats import describe_run
 from mmzeg.benchmarking.training_benchmark import WAYS, TrainingOptions, result_table, run_training_benchmark
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.preflight import one_line_errors

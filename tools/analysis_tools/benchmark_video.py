@@ -15,7 +15,7 @@ from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.prediction_writer import PredictionWriter
 from mmzeg.apis.segment_files import segment_video
 from mmzeg.apis.video import VideoWriter
-from mmzeg.benchmarking.profiling import resident_bytes
+from mmzeg.benchmarking.time_and_memory import resident_bytes
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
 

@@ -23,7 +23,7 @@ from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.benchmarking.profiling import resident_bytes
+from mmzeg.benchmarking.time_and_memory import resident_bytes
 from mmzeg.utils.preflight import one_line_errors
 
 FORMATS = ('PNG', 'JPEG', 'GIF', 'WEBP', 'TIFF', 'BMP')

@@ -26,7 +26,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--size', type=int, default=128, help='height and width in pixels')
     parser.add_argument('--seed', type=int, default=0, help='seed of the world: other scenes of the same classes')
     parser.add_argument(
-        '--unseen-share', type=float, default=1.0, help='frequency of unseen classes in training, relative to seen ones'
+        '--unseen-frequency',
+        type=float,
+        default=1.0,
+        help='frequency of unseen classes in training, relative to seen ones',
     )
     return parser.parse_args()
 
@@ -38,7 +41,7 @@ def write_description(args: argparse.Namespace) -> None:
     description = dict(
         size=args.size,
         seed=args.seed,
-        unseen_share=args.unseen_share,
+        unseen_frequency=args.unseen_frequency,
         seen=SEEN,
         unseen=UNSEEN,
         label_value=label_values,
@@ -56,13 +59,13 @@ def write_split(args: argparse.Namespace, split: str, num_scenes: int) -> None:
     label_dir = args.out / 'annotations' / split
     image_dir.mkdir(parents=True, exist_ok=True)
     label_dir.mkdir(parents=True, exist_ok=True)
-    unseen_share = args.unseen_share if split == 'train' else 1.0
+    unseen_frequency = args.unseen_frequency if split == 'train' else 1.0
     for index in track_iter_progress(range(num_scenes), file=sys.stderr):
         name = f'{index:06d}.png'
         # The label map is written last, so it marks a written scene.
         if (label_dir / name).exists():
             continue
-        image, label_map = draw_scene(Scene(split, index, args.size, unseen_share, args.seed))
+        image, label_map = draw_scene(Scene(split, index, args.size, unseen_frequency, args.seed))
         save_png(Image.fromarray(image), image_dir / name)
         save_png(Image.fromarray(label_map), label_dir / name)
 

@@ -135,7 +135,7 @@ def report(network: SegmentClassifier, statistics: dict, num_scenes: int) -> Non
 
 
 def normalize(images: Tensor, statistics: dict) -> Tensor:
-    """Normalise images (N, 3, H, W) in 0..255."""
+    """Normalize images (N, 3, H, W) in 0..255."""
     mean, std = (255 * torch.tensor(statistics[name])[:, None, None] for name in ('mean', 'std'))
     return (images - mean) / std
 

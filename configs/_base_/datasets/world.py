@@ -69,7 +69,7 @@ train_dataloader = dict(
         split='train',
         length=100000,
         size=size,
-        unseen_share=0.3,
+        unseen_frequency=0.3,
         metainfo=dict(classes=seen_classes),
         pipeline=train_pipeline,
     ),

@@ -14,7 +14,7 @@ _URI = re.compile(r'world://(\d+)/(\d+)/([\d.e-]+)/(images|annotations)/(\w+)/(\
 
 def scene_uri(scene: Scene, kind: str) -> str:
     """Return ``world://SEED/SIZE/UNSEEN_SHARE/KIND/SPLIT/INDEX.png``; ``kind`` is ``images`` or ``annotations``."""
-    return f'world://{scene.seed}/{scene.size}/{scene.unseen_share}/{kind}/{scene.split}/{scene.index:06d}.png'
+    return f'world://{scene.seed}/{scene.size}/{scene.unseen_frequency}/{kind}/{scene.split}/{scene.index:06d}.png'
 
 
 @register_backend('world', prefixes='world')
@@ -36,8 +36,8 @@ class WorldBackend(BaseStorageBackend):
             raise FileNotFoundError(
                 f'{filepath}: not the URI of a scene, world://SEED/SIZE/UNSEEN_SHARE/KIND/SPLIT/INDEX.png'
             )
-        seed, size, unseen_share, kind, split, index = match.groups()
-        scene = Scene(split, int(index), int(size), float(unseen_share), int(seed))
+        seed, size, unseen_frequency, kind, split, index = match.groups()
+        scene = Scene(split, int(index), int(size), float(unseen_frequency), int(seed))
         image_and_labels = draw_scene(scene)
         file = io.BytesIO()
         Image.fromarray(image_and_labels[KINDS.index(kind)]).save(file, format='PNG')

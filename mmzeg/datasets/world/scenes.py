@@ -20,7 +20,7 @@ class Scene:
         split (str): ``train``, ``val`` or ``test``; their scenes have nothing in common.
         index (int): Number within the split, >= 0.
         size (int): Height and width, in pixels, >= 32.
-        unseen_share (float): Frequency of an unseen class relative to a seen one, 0..1.
+        unseen_frequency (float): Frequency of an unseen class relative to a seen one, 0..1.
         seed (int): Seed of the world, in [0, 2**32): another seed gives other scenes of the same classes.
 
     Raises:
@@ -30,7 +30,7 @@ class Scene:
     split: str
     index: int
     size: int = 128
-    unseen_share: float = 1.0
+    unseen_frequency: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,8 +40,8 @@ class Scene:
             raise ValueError(f'scene {self.index} of {self.size} pixels: index must be 0 or more, size 32 or more')
         if not 0 <= self.seed < 2**32:
             raise ValueError(f'seed must lie in [0, 2**32), got {self.seed}')
-        if not 0 <= self.unseen_share <= 1:
-            raise ValueError(f'unseen_share must lie in [0, 1], got {self.unseen_share}')
+        if not 0 <= self.unseen_frequency <= 1:
+            raise ValueError(f'unseen_frequency must lie in [0, 1], got {self.unseen_frequency}')
 
 
 def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -49,9 +49,9 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     random = RandomState([scene.seed, SPLITS.index(scene.split), scene.index])
     size = scene.size
     # Draw the ground, then the objects, each over the earlier ones.
-    image, label_map = _draw_ground(random, size, scene.unseen_share)
+    image, label_map = _draw_ground(random, size, scene.unseen_frequency)
     for _ in range(integers(random, 2, 6)):
-        name = _choose_class(random, tuple(OBJECTS), scene.unseen_share)
+        name = _choose_class(random, tuple(OBJECTS), scene.unseen_frequency)
         coverage = _object_coverage(random, name, size)
         _paint_object(random, image, coverage)
         # A pixel is the object's if the object covers at least half of its samples.
@@ -59,7 +59,7 @@ def draw_scene(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     return _expose(random, image), label_map
 
 
-def draw_object(name: str, split: str, index: int, size: int = 64, unseen_share: float = 1.0) -> np.ndarray:
+def draw_object(name: str, split: str, index: int, size: int = 64, unseen_frequency: float = 1.0) -> np.ndarray:
     """Draw an image (size, size, 3) uint8 RGB of a single class: a large object on a ground, or only a texture.
 
     Args:
@@ -67,12 +67,12 @@ def draw_object(name: str, split: str, index: int, size: int = 64, unseen_share:
         split (str): ``train``, ``val`` or ``test``.
         index (int): Number within the split's images of this class, >= 0.
         size (int): Height and width, in pixels.
-        unseen_share (float): Frequency of an unseen ground texture relative to a seen one, 0..1.
+        unseen_frequency (float): Frequency of an unseen ground texture relative to a seen one, 0..1.
     """
     random = RandomState([SPLITS.index(split), index, CLASSES.index(name), 1])
     if name in TEXTURES:
         return _expose(random, PAINTERS[name](random, size, size))
-    image, _ = _draw_ground(random, size, unseen_share)
+    image, _ = _draw_ground(random, size, unseen_frequency)
     _paint_object(random, image, _object_coverage(random, name, size, scale=(0.5, 0.4), centre=(0.4, 0.2)))
     return _expose(random, image)
 
@@ -111,17 +111,17 @@ def _expose(random: RandomState, image: np.ndarray) -> np.ndarray:
     return np.clip(np.floor(image + 0.5), 0, 255).astype(np.uint8)
 
 
-def _choose_class(random: RandomState, names: tuple[str, ...], unseen_share: float) -> str:
-    """Choose one of the names; an unseen one is rejected with a probability of 1 - ``unseen_share``."""
+def _choose_class(random: RandomState, names: tuple[str, ...], unseen_frequency: float) -> str:
+    """Choose one of the names; an unseen one is rejected with a probability of 1 - ``unseen_frequency``."""
     while True:
         name = names[integers(random, 0, len(names))]
-        if name not in UNSEEN or random.random_sample() < unseen_share:
+        if name not in UNSEEN or random.random_sample() < unseen_frequency:
             return name
 
 
-def _draw_ground(random: RandomState, size: int, unseen_share: float) -> tuple[np.ndarray, np.ndarray]:
+def _draw_ground(random: RandomState, size: int, unseen_frequency: float) -> tuple[np.ndarray, np.ndarray]:
     """Draw one texture, or two on the sides of a winding border: image (size, size, 3) float64 and label map."""
-    first, second = (_choose_class(random, TEXTURES, unseen_share) for _ in range(2))
+    first, second = (_choose_class(random, TEXTURES, unseen_frequency) for _ in range(2))
     image = PAINTERS[first](random, size, size)
     label_map = np.full((size, size), CLASSES.index(first), np.uint8)
     if first != second:

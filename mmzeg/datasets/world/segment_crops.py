@@ -54,13 +54,13 @@ class SegmentCrops(Dataset):
         self.ragged = ragged
         self.images_per_item = images_per_item
         self.split = split
-        self.unseen_share = float(set(CLASSES) <= set(classes))
+        self.unseen_frequency = float(set(CLASSES) <= set(classes))
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return crops (N, 3, size, size), normalised, and their labels (N,), indices of ``classes``."""
+        """Return crops (N, 3, size, size), normalized, and their labels (N,), indices of ``classes``."""
         crops = []
         labels = []
         # Images of one class: the classes in turn
@@ -68,7 +68,7 @@ class SegmentCrops(Dataset):
             number = index * self.images_per_item + offset
             label = number % len(self.classes)
             image = draw_object(
-                self.classes[label], self.split, number // len(self.classes), self.size, self.unseen_share
+                self.classes[label], self.split, number // len(self.classes), self.size, self.unseen_frequency
             )
             crops.append(self._normalize(image)[None])
             labels.append(label)
@@ -84,7 +84,7 @@ class SegmentCrops(Dataset):
         generator = torch.Generator().manual_seed(index)
         # Draw the scene
         scene_size = (128, 192)[index % 2]
-        pixels, label_map = draw_scene(Scene(self.split, index, scene_size, self.unseen_share, SEED))
+        pixels, label_map = draw_scene(Scene(self.split, index, scene_size, self.unseen_frequency, SEED))
         image = self._normalize(pixels)
         label_map = torch.from_numpy(label_map.astype(np.int64))
         # Make the masks of the classes, without very small ones

@@ -57,7 +57,7 @@ class TextHead(BaseModule):
         return self.num_classes
 
     def init_weights(self) -> None:
-        """Initialize every convolution of the pixel decoder by Xavier, as released; mmdet's own misses one level."""
+        """Initialize every convolution of the pixel decoder by Xavier, as in the released code."""
         super().init_weights()
         if self._is_pretrained:
             return

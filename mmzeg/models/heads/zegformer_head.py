@@ -109,7 +109,7 @@ class ZegFormerHead(TextHead):
         self.loss_dice = MODELS.build(loss_dice)
 
     def init_weights(self) -> None:
-        """Initialize every convolution and the transformer decoder by Xavier, as released."""
+        """Initialize every convolution and the transformer decoder by Xavier, as in the released code."""
         super().init_weights()
         if self._is_pretrained:
             return
@@ -127,7 +127,7 @@ class ZegFormerHead(TextHead):
         Args:
             x (tuple[Tensor]): Backbone maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i).
             text (Tensor, optional): (C, d) unit text embeddings. Defaults to those of the test vocabulary.
-            last_layer_only (bool): Whether to return the last layer alone (L = 1), which is enough at test. Defaults to
+            last_layer_only (bool): Whether to return only the last layer (L = 1), which is enough at test. Defaults to
                 False.
 
         Returns:
@@ -183,7 +183,9 @@ class ZegFormerHead(TextHead):
         return assemble_semantic_map(seg_probs, mask_logits[-1], size)
 
     def loss(self, x: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict) -> dict[str, Tensor]:
-        """Return the losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``; ``dN.`` for layer N.
+        """Return the losses of every decoder layer: ``loss_cls``, ``loss_mask``, ``loss_dice``.
+
+        Layers before the last have the prefix ``dN.``, N from 0.
 
         Args:
             x (tuple[Tensor]): Backbone maps, see ``forward``.
@@ -265,13 +267,13 @@ class ZegFormerHead(TextHead):
     ) -> dict[str, Tensor]:
         """Return the losses of one layer, from class logits (B, Q, C + 1) and mask logits (B, Q, h, w)."""
         # Classification: matched queries learn their target's class, the others "no object" with a lower weight.
-        no_object = class_logits.shape[-1] - 1
-        labels = class_logits.new_full(class_logits.shape[:2], no_object, dtype=torch.long)
+        no_object_label = class_logits.shape[-1] - 1
+        labels = class_logits.new_full(class_logits.shape[:2], no_object_label, dtype=torch.long)
         for image, (queries, indices) in enumerate(matches):
             labels[image, queries] = targets[image].labels[indices]
-        weights = torch.where(labels == no_object, self.no_object_weight, 1.0)
+        weights = torch.where(labels == no_object_label, self.no_object_weight, 1.0)
         if self.ignore_unlabelled_in_masks:
-            is_ignored = (labels == no_object) & lie_on_unlabelled(mask_logits, targets)
+            is_ignored = (labels == no_object_label) & lie_on_unlabelled(mask_logits, targets)
             weights = weights.masked_fill(is_ignored, 0.0)
         loss_cls = self.loss_cls(
             class_logits.flatten(0, 1).float(),

@@ -1,4 +1,7 @@
-"""The base class of every scorer: what the segmentor, the inferencer and the demo page call."""
+"""The base class of every scorer: what the segmentor, the inferencer and the demo page call.
+
+A scorer that uses CLIP subclasses ``CLIPScorer`` (one embedding per crop) or ``OnePassScorer`` (one pass per image).
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class CLIPCropScorer(CLIPScorer):
 
     Args:
         clip, prompts, pruning, merge_iou_thr: See ``CLIPScorer``.
-        crop_mode (str | list[str]): ``crop``: the mask's box of the image. ``mask``: the whole image times the mask.
+        crop_mode (str | list[str]): ``crop``: the mask's box of the image. ``mask``: the complete image times the mask.
             ``cropmask``: the image times the mask, then the box (published). Embeddings of several modes are averaged.
         mask_dilation (int): Pixels by which a mask is dilated on every side before it is cropped. Defaults to 0.
         chunk_size (int, optional): Masks, of one image or several, that are upsampled, cropped and encoded together;
@@ -60,7 +60,7 @@ class CLIPCropScorer(CLIPScorer):
     def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """Return (V, Q, d) embeddings of the crops, in V crop modes, for every image. Images share chunks."""
+        """Return (V, Q, d) embeddings of every image's crops, in V crop modes. A chunk may hold masks of several images."""
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         # Encode equal masks once.
         masks, mask_indices = zip(*map(unique_masks, mask_logits), strict=True)

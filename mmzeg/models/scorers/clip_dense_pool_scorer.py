@@ -15,10 +15,10 @@ ATTENTION_POOL_CHUNK_SIZE = 8
 
 @MODELS.register_module()
 class CLIPDensePoolScorer(OnePassScorer):
-    """Pool CLIP's last feature map under each mask, in the way that CLIP pools the whole map.
+    """Pool CLIP's last feature map under each mask, in the way that CLIP pools the complete map.
 
     For convolutional CLIPs (OpenAI's ResNets, timm's ConvNeXt and others), and for timm's transformers (SigLIP, EVA),
-    whose input size is fixed. A mask over the whole image gives CLIP's own embedding. An encoder that reads a class
+    whose input size is fixed. A mask over the complete image gives CLIP's own embedding. An encoder that reads a class
     token is the exception: there the mean of the patches takes the token's place.
 
     Args: See ``OnePassScorer``.

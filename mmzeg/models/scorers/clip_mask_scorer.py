@@ -16,16 +16,17 @@ class CLIPMaskScorer(OnePassScorer):
     """Encode each segment by a class token that attends to itself and to the patches under its mask only.
 
     For open_clip's own vision transformers (OpenAI's, LAION's, MetaCLIP's, DFN's, CoCa's). Patches attend as in CLIP:
-    they do not see the added tokens. A mask over the whole image gives CLIP's own embedding.
+    they do not attend to the added tokens. A mask over the complete image gives CLIP's own embedding.
 
     Args:
         clip, prompts, input_size, mask_dilation, pruning, merge_iou_thr: See ``OnePassScorer``. Position embeddings are
             resized to the input; ``mask_dilation`` is in patches.
         num_masked_layers (int, optional): Number of last layers in which the tokens are masked. Before these layers all
-            segments share the one class token, which attends to the whole image. Defaults to None: all layers.
+            segments share the one class token, which attends to the complete image. Defaults to None, or a number above
+            the number of layers: all layers.
 
     Raises:
-        ValueError: ``num_masked_layers`` is out of range.
+        ValueError: ``num_masked_layers`` is below 1.
     """
 
     def __init__(

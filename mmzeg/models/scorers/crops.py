@@ -16,7 +16,7 @@ def crop_segments(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: 
         image (Tensor): (3, H, W), normalized; its padding is zero.
         masks (Tensor): (N, H, W) mask probabilities in 0..1.
         size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
-        crop_mode (str): ``crop``: the box of the mask. ``mask``: the whole image times the mask. ``cropmask``: the
+        crop_mode (str): ``crop``: the box of the mask. ``mask``: the complete image times the mask. ``cropmask``: the
             image times the mask, then the box.
 
     Returns:
@@ -45,8 +45,8 @@ def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """Return the boxes (N, 4) of masks (N, H, W): first and last column and row as (x0, y0, x1, y1).
 
-    A mask without area, that is, empty or a single line of pixels, gets the whole padded image (0, 0, W, H), as in the
-    released code.
+    A mask without area, that is, empty or a single line of pixels, gets the complete padded image (0, 0, W, H), as in
+    the released code.
     """
     height, width = masks.shape[-2:]
     columns = masks.any(1)

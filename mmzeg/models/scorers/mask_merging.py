@@ -1,4 +1,4 @@
-"""Near-duplicate masks are scored as their mean mask. This changes scores; ``unique_masks`` shares without a change."""
+"""Replace near-duplicate masks by their mean mask. This changes the scores; ``unique_masks`` does not."""
 
 import torch
 from torch import Tensor

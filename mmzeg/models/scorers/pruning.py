@@ -11,7 +11,7 @@ from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.mask_rows import mask_rows
 from mmzeg.registry import MODELS
 
-# Float32 sums of a pixel's scores in another order differ by less.
+# Upper bound of the float32 rounding error when the scores of a pixel are summed in another order.
 ROUNDING_MARGIN = 1e-5
 # Segments that GuaranteedPruning scores between two checks of which pixels are decided.
 SEGMENTS_PER_ROUND = 8
@@ -47,7 +47,7 @@ class PruningState:
         self.is_scored[queries] = True
 
 
-# From the query indices (n,) to score in every image to their CLIP logits (n, C).
+# Takes the query indices (n,) of every image; returns their CLIP logits (n, C).
 ScoreFn = Callable[[list[Tensor]], list[Tensor]]
 
 
@@ -110,15 +110,16 @@ class GuaranteedPruning:
 class ThresholdPruning:
     """Score only segments whose confidence comes near the highest confidence at some of their pixels.
 
-    A query's confidence at a pixel is its mask probability there, times the probability that it is an object.
+    A query's confidence at a pixel is its mask probability there, times the probability that it is an object. A skipped
+    segment gets the CLIP probability 0: in modes ``img`` and ``unseen`` with lambda > 0 it adds nothing to the map.
 
     Args:
         score_thr (float): Confidence a segment needs at some pixel, as a fraction of the highest confidence there, in
             [0, 1]. 0 scores all segments, 1 those that are the most confident somewhere. Defaults to 0.9.
         min_coverage (float): Fraction of its mask's pixels where a segment must reach ``score_thr``, in [0, 1].
             Defaults to 0: one pixel is enough.
-        use_objectness (bool): Defaults to True. False: the confidence is the mask probability alone. A head is less
-            sure that unseen things are objects, so confident seen segments would suppress them.
+        use_objectness (bool): Defaults to True. False: the confidence is only the mask probability. Heads
+            give unseen objects lower objectness, so confident seen segments would suppress them.
 
     Raises:
         ValueError: A fraction outside [0, 1].

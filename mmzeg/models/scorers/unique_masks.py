@@ -7,7 +7,7 @@ from torch import Tensor
 def unique_masks(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the different masks of an image, and which of them each query has.
 
-    All empty masks count as equal, as every empty mask has the same crop: the whole image.
+    All empty masks count as equal, as they have the same crop: all zero, or the complete image in crop mode ``crop``.
 
     Args:
         mask_logits (Tensor): (Q, h, w).

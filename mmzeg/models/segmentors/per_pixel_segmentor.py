@@ -13,7 +13,7 @@ class PerPixelSegmentor(ZeroShotSegmentor):
 
     Args:
         backbone (dict): An mmseg backbone with outputs at strides 4 to 32.
-        decode_head (dict): ``mmzeg.PerPixelHead``; without ``in_channels`` they are read from the backbone.
+        decode_head (dict): ``mmzeg.PerPixelHead``; ``in_channels`` default to the backbone's channels.
         gamma (float): Calibration, subtracted from every seen class of the semantic map, >= 0. Defaults to 0.
         kwargs: What mmseg's ``EncoderDecoder`` takes.
 

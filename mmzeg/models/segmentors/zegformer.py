@@ -26,12 +26,12 @@ class ZegFormer(ZeroShotSegmentor):
 
     Args:
         backbone (dict): An mmseg backbone with outputs at strides 4 to 32.
-        decode_head (dict): ``mmzeg.ZegFormerHead``; without ``in_channels`` they are read from the backbone.
+        decode_head (dict): ``mmzeg.ZegFormerHead``; ``in_channels`` default to the backbone's channels.
         scorer (dict, optional): A ``BaseScorer`` for CLIP logits at test, e.g. ``mmzeg.CLIPCropScorer``. Needed unless
             the fusion mode is ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
-        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` is for many classes:
-            memory does not grow with them, and results have no ``seg_logits``. It applies to images tested as a whole
+        kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` keeps memory
+            independent of the number of classes; results have no ``seg_logits``. It applies to images tested as a whole
             and not flipped.
 
     Raises:
@@ -115,7 +115,7 @@ class ZegFormer(ZeroShotSegmentor):
             return calibrate(semantic_map, self.fusion.class_offset(seen))
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Run mmseg's sliding windows, which pass on the padding of the image as if it were every window's."""
+        """Run mmseg's sliding windows, without the image's padding in the metas of every window."""
         metas_without_padding = [dict(meta, img_padding_size=None, padding_size=None) for meta in batch_img_metas]
         return super().slide_inference(inputs, metas_without_padding)
 
@@ -195,7 +195,7 @@ class ZegFormer(ZeroShotSegmentor):
         return torch.stack([state.clip_logits for state in states])
 
     def _masks_for_scorer(self, no_object_logits: Tensor, mask_logits: Tensor) -> Sequence[Tensor]:
-        """Return the mask logits (Q, h, w) of every image that the scorer gets: near-duplicates merged if it says so.
+        """Return each image's mask logits (Q, h, w) for the scorer; merge near-duplicates if ``merge_iou_thr`` is set.
 
         Args:
             no_object_logits (Tensor): (B, Q) logits of "no object".

@@ -19,7 +19,7 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     Args:
         backbone (dict): An mmseg backbone.
-        decode_head (dict): A head with a ``classifier``; without ``in_channels`` they are read from the backbone.
+        decode_head (dict): A head with a ``classifier``; ``in_channels`` default to the backbone's channels.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg.mode`` defaults to ``whole``: images are not tested in
             windows.
     """
