@@ -60,7 +60,7 @@ class CLIPCropScorer(CLIPScorer):
     def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """Return (V, Q, d) embeddings of every image's crops, in V crop modes. A chunk may hold masks of several images."""
+        """Return (V, Q, d) embeddings of every image's crops, V crop modes. A chunk may span several images."""
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         # Encode equal masks once.
         masks, mask_indices = zip(*map(unique_masks, mask_logits), strict=True)
