@@ -1,6 +1,7 @@
 """Images in one folder, label maps in another, and a list of classes with their label values."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 from mmseg.datasets import BaseSegDataset
@@ -30,8 +31,9 @@ class FolderDataset(BaseSegDataset):
 
     Raises:
         FileNotFoundError: A folder of images or label maps, or the list of images, does not exist.
-        ValueError: A class or a value is listed twice, ``labels`` lacks a class of ``metainfo``, there are more classes
-            than values below ``ignore_index``, an image has no label map, or there is no image.
+        ValueError: A class or a value is listed twice, a value is no integer or the ignored one, ``labels`` lacks a
+            class of ``metainfo``, there are more classes than values below ``ignore_index``, ``reduce_zero_label`` is
+            set, an image has no label map, or there is no image.
     """
 
     def __init__(
@@ -43,16 +45,18 @@ class FolderDataset(BaseSegDataset):
         **kwargs,
     ) -> None:
         self._label_values = _parse_labels(labels)
-        self._void = tuple(void)
-        ambiguous = set(self._label_values.values()) & set(self._void)
-        if ambiguous:
-            raise ValueError(f'value {min(ambiguous)} is both a class and void: remove it from one')
+        self._void = tuple(_check_label_value(value, 'void') for value in void)
         metainfo = dict(metainfo or {})
         metainfo.setdefault('classes', list(self._label_values))
         if len(metainfo['classes']) > ignore_index:
             raise ValueError(
                 f'{len(metainfo["classes"])} classes and ignore_index={ignore_index}: set a higher ignore_index for '
-                'dataset, head and metric, for example 65535'
+                'dataset, head and metric, seg_pad_val of the data preprocessor and pad_val of Pad, for example 65535'
+            )
+        _check_ignored_values(self._label_values, self._void, ignore_index)
+        if kwargs.get('reduce_zero_label'):
+            raise ValueError(
+                'reduce_zero_label=True shifts every value of labels by one: remove it, and list 0 in void'
             )
         super().__init__(metainfo=metainfo, ignore_index=ignore_index, **kwargs)
 
@@ -100,10 +104,36 @@ def _parse_labels(labels: Labels) -> dict[str, int]:
     pairs = list(labels.items() if isinstance(labels, Mapping) else labels)
     if all(isinstance(name, str) for name in pairs):
         pairs = [(name, value) for value, name in enumerate(pairs)]
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2:
+            raise ValueError(f'labels has {pair!r} among pairs: give all entries as (class name, value)')
     check_class_names([name for name, _ in pairs], 'labels', allow_empty=False)
     name_of: dict[int, str] = {}
     for name, value in pairs:
+        _check_label_value(value, f'class {name!r} in labels')
         if value in name_of:
             raise ValueError(f'classes {name_of[value]!r} and {name!r} both have the value {value} in labels')
         name_of[value] = name
     return dict(pairs)
+
+
+def _check_label_value(value: object, owner: str) -> int:
+    """Return a value of label maps; raise ValueError, naming its ``owner``, if it is no integer from 0 to 65535."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value <= 65535:
+        raise ValueError(f'{owner}: the value {value!r} is no integer from 0 to 65535: correct it')
+    return int(value)
+
+
+def _check_ignored_values(label_values: dict[str, int], void: tuple[int, ...], ignore_index: int) -> None:
+    """Raise ValueError if a class has the value of pixels without a class."""
+    for name, value in label_values.items():
+        if value in void:
+            raise ValueError(
+                f'value {value} is both a class and void: remove {name!r} from labels, or {value} from void'
+            )
+        if value == ignore_index:
+            raise ValueError(
+                f'class {name!r} has the value {value} in labels, which is also ignore_index: remove the class if it '
+                'stands for unlabelled pixels, else set another ignore_index for dataset, head and metric, seg_pad_val '
+                'of the data preprocessor and pad_val of Pad, for example 65535 with label maps of 16 bits'
+            )

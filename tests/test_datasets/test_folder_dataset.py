@@ -62,6 +62,15 @@ def test_class_name_with_apostrophe_as_key_is_refused():
         (dict(labels=['road', 'sky', 'road']), "'road' is listed twice"),
         (dict(labels=dict(road=1, sky=1)), "'road' and 'sky' both have the value 1"),
         (dict(void=[10]), 'value 10 is both a class and void'),
+        # These lost a class, or shifted all classes by one: training ran, and the mIoU was 100.0.
+        (dict(labels=dict(background=0, road=255), void=[]), "'road' has the value 255 in labels, .* ignore_index"),
+        (dict(labels=dict(sky=0, road=9), void=[], ignore_index=9), "'road' has the value 9 in labels"),
+        (dict(reduce_zero_label=True), 'reduce_zero_label=True shifts every value of labels by one'),
+        # These were tracebacks.
+        (dict(labels=dict(road='10')), "class 'road' in labels: the value '10' is no integer"),
+        (dict(labels=dict(road=10.0)), "class 'road' in labels: the value 10.0 is no integer"),
+        (dict(labels=['sky', ('road', 10)]), "labels has 'sky' among pairs"),
+        (dict(void=['0']), "void: the value '0' is no integer"),
         (dict(metainfo=dict(classes=['tree'])), "'tree' of metainfo is not among labels"),
         (dict(labels=[str(number) for number in range(300)], void=[]), '300 classes and ignore_index=255'),
         (dict(img_suffix='.png'), "no image here ends with '.png'"),
