@@ -92,6 +92,15 @@ def test_invalid_label_maps_are_refused(tmp_path, labels, fields, message):
         load(save(labels, tmp_path / 'a.png'), **fields)
 
 
+@pytest.mark.parametrize('suffix, fields', [('.jpg', {}), ('.tif', dict(compression='jpeg')), ('.jp2', {})])
+def test_lossy_label_maps_are_refused(tmp_path, suffix, fields):
+    """They were read, with values that compression had changed: 3 next to 200 became 0 to 7, which may be classes."""
+    labels = np.repeat(np.array([[3, 200]], np.uint8), 8, axis=0)
+    Image.fromarray(labels).save(tmp_path / f'a{suffix}', **fields)
+    with pytest.raises(ValueError, match=f'a{suffix}: a lossy format, .* make the label map again as a PNG'):
+        load(tmp_path / f'a{suffix}')
+
+
 def test_truncated_file_is_refused(tmp_path):
     path = save(np.random.default_rng(0).integers(0, 9, (64, 64)).astype(np.uint8), tmp_path / 'a.png')
     path.write_bytes(path.read_bytes()[:-300])

@@ -9,6 +9,8 @@ from PIL import Image
 
 from mmzeg.registry import TRANSFORMS
 
+# Compression changes the values of neighbouring pixels. JPEG 2000 may be lossless, but does not say so.
+LOSSY_FORMATS = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF', 'HEIF')
 # Pillow's modes of one value per pixel: grey, palette, and grey of 16 bits, whose mode depends on Pillow's version.
 LABEL_MODES = ('L', 'P', '1', 'I', 'I;16', 'I;16B')
 
@@ -20,8 +22,8 @@ class LoadLabels(LoadAnnotations):
     Adds ``gt_seg_map`` (H, W), uint8, or uint16 where the ignored value or a class is above 255.
 
     Raises:
-        ValueError: Truncated or not an image, several channels, another size than its image, 8 bits where the ignored
-            value needs 16, or a value that is no class; names the file.
+        ValueError: Truncated or not an image, several channels, a lossy format, another size than its image, 8 bits
+            where the ignored value needs 16, or a value that is no class; names the file.
     """
 
     def _load_seg_map(self, results: dict) -> None:
@@ -67,16 +69,21 @@ def read_label_map(path: str, content: bytes, ignore_index: int) -> np.ndarray:
         ignore_index (int): Value of pixels without a class.
 
     Raises:
-        ValueError: Truncated or not an image, several channels, or 8 bits where ``ignore_index`` needs 16; names the
-            file.
+        ValueError: Truncated or not an image, several channels, a lossy format, or 8 bits where ``ignore_index`` needs
+            16; names the file.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             mode = image.mode
+            is_lossy = image.format in LOSSY_FORMATS or 'jpeg' in str(image.info.get('compression'))
             labels = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f'{path}: truncated or not an image ({error}); make or download it again') from error
+    if is_lossy:
+        raise ValueError(
+            f'{path}: a lossy format, whose compression changes label values: make the label map again as a PNG'
+        )
     if mode not in LABEL_MODES:
         raise ValueError(
             f'{path}: a label map has one value per pixel, but the mode of this file is {mode}: write class indices as '
