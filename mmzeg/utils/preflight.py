@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,8 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, init_default_scope
 
 from mmzeg.datasets.transforms.load_image import register_image_loader
+from mmzeg.utils.error_messages import bad_input_message, log_traceback, one_line
+from mmzeg.utils.run_checks import check_run, config_children, datasets_of
 from mmzeg.utils.weight_files import check_finite, read_state
 from mmzeg.vocabulary import Vocabulary
 
@@ -25,7 +27,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     Raises:
         FileNotFoundError: No such data folder, checkpoint, or local file of pretrained weights.
         ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print; a
-            truncated checkpoint or file of pretrained weights; mixed precision without a GPU.
+            truncated checkpoint or file of pretrained weights; mixed precision without a GPU; or as ``check_run``.
     """
     register_image_loader()
     # Config: MMEngine must be able to print it.
@@ -54,6 +56,8 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     for field in dataloaders:
         for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
             _check_dataset(dataset, field)
+    # Fields that must fit together.
+    check_run(cfg, dataloaders)
 
 
 def check_device(device: str) -> None:
@@ -64,14 +68,6 @@ def check_device(device: str) -> None:
         lacks_gpu = device.startswith('cuda') and not torch.cuda.is_available()
         reason = 'there is no GPU' if lacks_gpu else 'there is no such device'
         raise ValueError(f"device {device!r}: {reason}; use device='cpu'") from error
-
-
-def datasets_of(dataset: dict) -> list[dict]:
-    """Return the configs of the datasets that a dataset config concatenates or wraps, else the config itself."""
-    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
-    if not inner:
-        return [dataset]
-    return [leaf for child in inner for leaf in datasets_of(child)]
 
 
 def _check_dataset(dataset: dict, field: str) -> None:
@@ -95,40 +91,37 @@ def _pretrained_files(field: object) -> Iterator[Path]:
         checkpoint = field.get('checkpoint')
         if field.get('type') == 'Pretrained' and checkpoint and '://' not in checkpoint:
             yield Path(checkpoint)
-    for child in _children(field):
+    for child in config_children(field):
         yield from _pretrained_files(child)
 
 
 def _keys_with_apostrophe(field: object) -> Iterator[str]:
     if isinstance(field, dict):
         yield from (repr(key) for key in field if "'" in str(key))
-    for child in _children(field):
+    for child in config_children(field):
         yield from _keys_with_apostrophe(child)
 
 
-def _children(field: object) -> Iterable[object]:
-    """Return the values of a config's dict, list or tuple; nothing for other fields."""
-    if isinstance(field, dict):
-        return field.values()
-    return field if isinstance(field, (list, tuple)) else ()
-
-
 def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a tool's main function: bad input ends in one line and exit code 2 instead of a stack trace."""
+    """Decorate a tool's main function: every error ends in one line instead of a stack trace.
+
+    Bad input, mistyped types and fields of a config included, gives exit code 2. Any other error gives exit code 1, and
+    its stack trace is appended to the log of the run, or to ``mmzeg_error.log`` in the current folder.
+    """
 
     @functools.wraps(main)
     def run(*args: object) -> None:
         try:
             main(*args)
-        except (OSError, FloatingPointError, ValueError) as error:
-            print(f'mmzeg: error: {_one_line(error)}', file=sys.stderr)
-            sys.exit(2)
+        except Exception as error:
+            message = bad_input_message(error)
+            if message is None:
+                path = log_traceback(error)
+                message = f'unexpected {type(error).__name__}: {one_line(error)}; the stack trace is in {path}'
+                code = 1
+            else:
+                code = 2
+            print(f'mmzeg: error: {message}', file=sys.stderr)
+            sys.exit(code)
 
     return run
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip()
-    if 'Original Traceback' in text:  # from a data loader's worker: the error itself is the last line
-        text = text.splitlines()[-1].partition(': ')[2]
-    return ' '.join(text.split())

@@ -1,0 +1,74 @@
+"""Tools end in one line: exit code 2 for bad input, 1 for other errors, whose stack trace is in a file."""
+
+import pytest
+from mmengine.logging import MMLogger
+from mmengine.registry import Registry
+
+from mmzeg.utils.error_messages import bad_input_message
+from mmzeg.utils.preflight import one_line_errors
+
+LAYERS = Registry('layer')
+
+
+@LAYERS.register_module()
+class Narrow:
+    def __init__(self, width):
+        pass
+
+
+@LAYERS.register_module()
+class Deep(Narrow):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+@LAYERS.register_module()
+class Network:
+    def __init__(self, layer):
+        LAYERS.build(layer)
+
+
+@pytest.mark.parametrize(
+    'layer, message',
+    [
+        (dict(type='Narow', width=1), "layer 'Narow' is not registered: correct this type, or name its module"),
+        (dict(type='Narrow', widht=1), "Narrow has no field 'widht': correct its name in the config"),
+        (dict(type='Deep', width=1, depth=2), "Narrow has no field 'depth': correct its name in the config"),
+        (dict(type='Narrow'), "Narrow needs 'width': set it in the config"),
+    ],
+)
+def test_mistyped_types_and_fields(layer, message, capsys):
+    @one_line_errors
+    def main():
+        LAYERS.build(dict(type='Network', layer=layer))
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2 and line.startswith(f'mmzeg: error: {message}')
+
+
+def test_a_missing_module():
+    with pytest.raises(ImportError) as caught:
+        import no_such_module  # noqa: F401
+    assert bad_input_message(caught.value) == "No module named 'no_such_module': install it, or correct the name"
+
+
+@pytest.mark.parametrize('has_log', [True, False])
+def test_the_stack_trace_of_an_unexpected_error_is_kept(tmp_path, monkeypatch, capsys, has_log):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MMLogger, '_instance_dict', type(MMLogger._instance_dict)())
+    if has_log:
+        MMLogger.get_instance('run', log_file=str(tmp_path / 'run.log'))
+    path = tmp_path / ('run.log' if has_log else 'mmzeg_error.log')
+
+    @one_line_errors
+    def main():
+        raise AttributeError('of\nmmzeg')
+
+    with pytest.raises(SystemExit) as caught:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 1
+    assert line == f'mmzeg: error: unexpected AttributeError: of mmzeg; the stack trace is in {path}'
+    assert 'Traceback' in path.read_text() and "raise AttributeError('of\\nmmzeg')" in path.read_text()
