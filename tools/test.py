@@ -7,10 +7,12 @@ from pathlib import Path
 from mmengine.config import ConfigDict, DictAction
 from mmengine.runner import Runner
 
+from mmzeg.engine import ensure_vocabulary_check
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
+from mmzeg.utils.processes import use_gloo_without_gpu
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -65,7 +67,9 @@ def main() -> None:
         cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
     # Check, test, and write the report.
     check_config(cfg, ('test_dataloader',))
+    use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg)
+    ensure_vocabulary_check(runner)
     metrics = runner.test()
     if runner.rank == 0:
         report = make_report(reported_cfg, runner.model, metrics, runner.test_evaluator.metrics)

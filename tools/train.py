@@ -8,8 +8,10 @@ from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmzeg.engine import ensure_vocabulary_check
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
+from mmzeg.utils.processes import use_gloo_without_gpu
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +43,9 @@ def main() -> None:
     cfg.resume = args.resume or cfg.get('resume', False)
     # Check, then train.
     check_config(cfg, ('train_dataloader', 'val_dataloader'))
+    use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    ensure_vocabulary_check(runner)
     runner.train()
 
 

@@ -15,6 +15,7 @@ default_hooks = dict(
     checkpoint=dict(type='mmzeg.AtomicCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmzeg.SegVisualizationHook'),
+    # Not in custom_hooks: a config that sets that list would drop the check.
+    vocabulary_check=dict(type='mmzeg.VocabularyCheckHook'),
 )
-custom_hooks = [dict(type='mmzeg.VocabularyCheckHook')]
 tta_model = dict(type='mmzeg.ZeroShotTTAModel')

@@ -20,6 +20,9 @@ class VocabularyCheckHook(Hook):
         ValueError: The lists differ: names the first class that differs, and where; or as ``mmzeg.clip.CLIP`` or
             ``mmzeg.clip.EmbeddingFile``.
         ConnectionError: CLIP's weights are out of reach.
+
+    The configs set the hook in ``default_hooks``, which a config's own ``custom_hooks`` list does not replace;
+    ``tools/train.py`` and ``tools/test.py`` add it to any config by ``ensure_vocabulary_check``.
     """
 
     priority = 'VERY_HIGH'
@@ -66,3 +69,11 @@ class VocabularyCheckHook(Hook):
         device = classifier.text_embeddings(training=False).device
         if getattr(model, 'scorer', None) is not None and model.fusion.needs_scorer:
             model.scorer.prepare(vocabulary, device)
+
+
+def ensure_vocabulary_check(runner: Runner) -> None:
+    """Register a ``VocabularyCheckHook`` with a runner whose model classifies by text, unless it has one."""
+    head = getattr(unwrap(runner.model), 'decode_head', None)
+    has_hook = any(isinstance(hook, VocabularyCheckHook) for hook in runner.hooks)
+    if hasattr(head, 'classifier') and not has_hook:
+        runner.register_hook(VocabularyCheckHook())

@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import open_clip
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmseg.utils import register_all_modules
 
-from mmzeg.engine import VocabularyCheckHook
+from mmzeg.engine import VocabularyCheckHook, ensure_vocabulary_check
 from mmzeg.evaluation import ZeroShotMIoU
 from mmzeg.models import CLIPCropScorer
 from mmzeg.registry import MODELS
@@ -81,3 +83,34 @@ def test_the_validation_s_clip_is_in_reach_before_training(runner, monkeypatch):
     monkeypatch.setattr(open_clip, 'download_pretrained', unreachable)
     with pytest.raises(ConnectionError, match='ViT-B-16-quickgelu:openai is out of reach'):
         VocabularyCheckHook().before_train(runner)
+
+
+@pytest.mark.parametrize('has_default_hook', [True, False])
+def test_custom_hooks_do_not_drop_the_check(tmp_path, monkeypatch, has_default_hook):
+    """A config with its own hooks and swapped classes is refused before the first iteration, by any train.py."""
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path / 'cache'))
+    cfg = Config.fromfile(ROOT / 'configs/zegformer_r18_camvid.py')
+    cfg.merge_from_dict(dict(custom_hooks=[], work_dir=str(tmp_path), log_level='ERROR', visualizer=None))
+    if not has_default_hook:
+        del cfg.default_hooks['vocabulary_check']
+    runner = Runner.from_cfg(cfg)
+    if not has_default_hook:
+        ensure_vocabulary_check(runner)
+    swapped = [*reversed(cfg.seen_classes[:2]), *cfg.seen_classes[2:]]
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=swapped)))
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, VocabularyCheckHook))
+    run = SimpleNamespace(model=runner.model, train_dataloader=loader, val_loop=None)
+    with pytest.raises(ValueError, match=f'class 0 is {swapped[0]!r} in the training dataset'):
+        hook.before_train(run)
+
+
+def test_the_check_is_added_once(runner):
+    runner.hooks = []
+    runner.register_hook = runner.hooks.append
+    for _ in range(2):
+        ensure_vocabulary_check(runner)
+    assert len(runner.hooks) == 1
+    runner.hooks.clear()
+    runner.model = torch.nn.Linear(1, 1)  # a model of another package
+    ensure_vocabulary_check(runner)
+    assert not runner.hooks
