@@ -71,6 +71,8 @@ ZEGFORMER = (
 PER_PIXEL = (*_BACKBONE_AND_PIXEL_DECODER, 'sem_seg_head.projection_layer.weight', 'sem_seg_head.logit_scale')
 SCALES = ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale')
 CONSTANTS = (*SCALES, 'criterion.empty_weight')
+# Trained with CLIP_CLASSIFICATION on, the released code saves its frozen CLIP too.
+CLIP_NAME = re.compile(r'(?:.+\.)?clip_model\..+')
 
 
 def our_name(name: str) -> str | None:
@@ -84,11 +86,16 @@ def our_name(name: str) -> str | None:
     return None
 
 
+def clip_names(state: dict[str, Tensor]) -> list[str]:
+    """Return the names of CLIP's weights in a released checkpoint, which ``convert_released`` skips."""
+    return [name for name in state if CLIP_NAME.fullmatch(name)]
+
+
 def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Convert the weights of a released ZegFormer (as saved in training), or of the per-pixel baseline.
 
     Args:
-        state (dict): All parameters and buffers by released name.
+        state (dict): All parameters and buffers by released name; those of a frozen CLIP (``clip_names``) are skipped.
 
     Returns:
         dict: Tensors by mmzeg's names, float32 where floating, with the counters that PyTorch's batch norm adds.
@@ -96,6 +103,9 @@ def convert_released(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: Names are unknown or missing, or the temperature is not the fixed 0.01; says which.
     """
+    # Skip CLIP's weights: mmzeg reads CLIP from its own file.
+    skipped = set(clip_names(state))
+    state = {name: tensor for name, tensor in state.items() if name not in skipped}
     # Check that all names, and only known ones, are there.
     is_per_pixel = PER_PIXEL[-2] in state
     required = PER_PIXEL if is_per_pixel else ZEGFORMER

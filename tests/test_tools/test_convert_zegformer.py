@@ -27,9 +27,12 @@ def released(tmp_path):
 
 def test_a_detectron2_checkpoint(released, tmp_path):
     source, target = tmp_path / 'model_final.pth', tmp_path / 'new/converted.pth'
-    torch.save(dict(model=released, iteration=5), source)
+    # Trained with CLIP_CLASSIFICATION on, the checkpoint holds CLIP too.
+    clip = {f'sem_seg_head.predictor.clip_model.{name}': torch.ones(1) for name in ('visual.proj', 'logit_scale')}
+    torch.save(dict(model=released | clip, iteration=5), source)
     result = convert(source, target)
     assert result.returncode == 0, result.stderr
+    assert '2 weights of a frozen CLIP skipped' in result.stdout
     weights = torch.load(target, weights_only=True)['state_dict']
     assert 'decode_head.classifier.no_object' in weights
     counters = [name for name in weights if name.endswith('num_batches_tracked')]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 
 from mmzeg.registry import MODELS
-from mmzeg.utils.released_names import convert_released, our_name, released_tau
+from mmzeg.utils.released_names import clip_names, convert_released, our_name, released_tau
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'zegformer_r18_camvid.py'
+NAMES = Path(__file__).parents[1] / 'data/released_state_dicts/zegformer_r50_coco_stuff.json'
 
 
 def test_all_names_of_a_resnet_18():
@@ -40,3 +42,13 @@ def test_other_names_are_refused():
 def test_the_scale_is_stored_as_it_is_or_as_its_logarithm(scale):
     for name in ('sem_seg_head.predictor.logit_scale', 'sem_seg_head.logit_scale'):
         assert released_tau({name: torch.tensor([scale])}) == pytest.approx(0.01, rel=1e-5)
+
+
+def test_the_weights_of_a_frozen_clip_are_skipped():
+    """CLIP_CLASSIFICATION on: the predictor holds CLIP."""
+    state = {name: torch.ones([1] * len(shape)) for name, shape in json.loads(NAMES.read_text()).items()}
+    state['sem_seg_head.predictor.logit_scale'] = torch.tensor([100.0])
+    clip = [f'sem_seg_head.predictor.clip_model.{name}' for name in ('visual.conv1.weight', 'logit_scale')]
+    with_clip = state | {name: torch.ones(1) for name in clip}
+    assert clip_names(with_clip) == clip and not clip_names(state)
+    assert convert_released(with_clip).keys() == convert_released(state).keys()
