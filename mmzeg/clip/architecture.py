@@ -1,18 +1,28 @@
 """Infer a CLIP's architecture from the names and shapes of its weights."""
 
+import functools
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import open_clip
+from mmengine.logging import print_log
 from torch import Tensor
+
+from mmzeg.utils.weight_files import is_torchscript
 
 _TEXT_WEIGHTS = ('token_embedding.weight', 'positional_embedding', 'text_projection', 'logit_scale')
 _VIT_WEIGHTS = ('visual.proj', 'visual.conv1.weight', 'visual.positional_embedding')
+# Values that OpenAI's archives hold and open_clip's files do not.
+_OPENAI_VALUES = ('input_resolution', 'context_length', 'vocab_size')
 _RESNET_WEIGHTS = ('visual.attnpool.positional_embedding', 'visual.layer1.0.conv1.weight')
 
 
 def openai_config(state: Mapping[str, Tensor], path: Path) -> dict:
     """Return open_clip's constructor arguments for weights in OpenAI's names; QuickGELU, as OpenAI trained.
+
+    open_clip saves models without QuickGELU under the same names. A file that does not come from OpenAI's archive may
+    therefore be of either kind: a warning, once a file, says that QuickGELU is assumed.
 
     Args:
         state (Mapping[str, Tensor]): Weights by name.
@@ -27,7 +37,21 @@ def openai_config(state: Mapping[str, Tensor], path: Path) -> dict:
     names = matching_architectures(config)
     if names and all(_num_heads(open_clip.get_model_config(name)) != _num_heads(config) for name in names):
         raise ValueError(f'{path}: this is {names[0]}, no model of OpenAI; set model={names[0]!r}')
+    is_openai = any(name in state for name in _OPENAI_VALUES) or (path.is_file() and is_torchscript(path))
+    if not is_openai:
+        _warn_of_assumed_quick_gelu(path, tuple(names))
     return config
+
+
+@functools.cache
+def _warn_of_assumed_quick_gelu(path: Path, names: tuple[str, ...]) -> None:
+    fix = f'set model to one of {", ".join(names)}' if names else 'put their open_clip_config.json next to the file'
+    print_log(
+        f"{path}: the weights do not say whether they were trained with QuickGELU; it is assumed, as in OpenAI's "
+        f'models: {fix} to decide',
+        'current',
+        logging.WARNING,
+    )
 
 
 def infer_config(state: Mapping[str, Tensor]) -> dict | None:
