@@ -1,4 +1,4 @@
-# The quick start: ZegFormer on the procedural world, with a CLIP trained on that world. R18 with half the channels, its
+# The quick start: ZegFormer on the procedural dataset, with a CLIP trained on it. R18 with half the channels, its
 # last stage at stride 16. Fields that differ from the paper:
 # - pixel_decoder: a transformer encoder;
 # - masked_attention: queries attend to the features under their masks;

@@ -1,4 +1,4 @@
-"""The procedural world as a dataset: no files, every scene is drawn from its index."""
+"""The procedural dataset for mmseg: no files, every scene is drawn from its index."""
 
 import colorsys
 

@@ -1,4 +1,4 @@
-"""The procedural world: the same scenes everywhere, as a dataset and on disk."""
+"""The procedural dataset: the same scenes everywhere, as a dataset and on disk."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The tools of the procedural world: its CLIP, the quick start stopped and resumed, and invalid input."""
+"""The tools of the procedural dataset: its CLIP, the quick start stopped and resumed, and invalid input."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Write the procedural world to disk in mmseg's layout.
+"""Write the procedural dataset to disk in mmseg's layout.
 
 python tools/dataset_converters/world.py data/world --train 4000 --val 200 --test 500
 """

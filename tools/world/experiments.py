@@ -1,4 +1,4 @@
-"""Train and test every variant on the procedural world, over several seeds, as one table; resumes where it was stopped.
+"""Train and test every variant on the procedural dataset, over several seeds, as one table; resumes where it stopped.
 
 python tools/world/experiments.py --work-dir work_dirs/world --seeds 0 1 2
 
@@ -68,7 +68,7 @@ class Variant:
 MAIN = Variant('ignore_unlabelled_in_masks', 'configs/zegformer_r18_world.py')
 VARIANTS = (
     MAIN,
-    Variant('published losses', 'configs/zegformer_r18_world_published.py'),
+    Variant('released losses', 'configs/zegformer_r18_world_published.py'),
     Variant('per pixel', 'configs/per-pixel_r18_world.py', ('pixel',)),
 )
 
@@ -218,7 +218,7 @@ def format_mean(values: list[float]) -> str:
 
 
 def score_cells(rows: list[dict]) -> list[str]:
-    """Return table cells of seen mIoU, unseen mIoU and harmonic mean over the rows of all seeds."""
+    """Return table cells of seen mIoU, unseen mIoU and hIoU over the rows of all seeds."""
     return [format_mean([row[score] for row in rows]) for score in SCORES]
 
 

@@ -1,4 +1,4 @@
-"""Train ZegFormer on the procedural world, test three fusion modes, and draw results; resumes where it was stopped.
+"""Train ZegFormer on the procedural dataset, test three fusion modes, and draw results; resumes where it was stopped.
 
 python tools/world/quickstart.py
 """
@@ -21,9 +21,9 @@ from mmzeg.utils.processes import training_environment
 
 ROOT = Path(__file__).parents[2]
 MODES = {
-    'seg': 'text embeddings alone',
-    'img': "CLIP's masked crops alone",
-    'full': 'ensemble of both (ZegFormer)',
+    'seg': 'text embeddings only',
+    'img': 'CLIP only (masked and unmasked crops)',
+    'full': 'ensemble of both',
 }
 BAR_LENGTH = 30
 

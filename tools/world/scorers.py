@@ -1,4 +1,4 @@
-"""Compare scorer settings on a trained model of the procedural world: quality against time, as a table and a plot.
+"""Compare scorer settings on a trained model of the procedural dataset: quality against time, as a table and a plot.
 
 python tools/world/scorers.py configs/zegformer_r18_world.py CHECKPOINT --plot scorers.png
 """

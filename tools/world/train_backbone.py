@@ -1,4 +1,4 @@
-"""Train the small backbone of the procedural world to classify its seen classes, about 35 minutes on two cores.
+"""Train the small backbone of the procedural dataset to classify its seen classes, about 35 minutes on two cores.
 
 python tools/world/train_backbone.py configs/_base_/models/world_r18.pth
 

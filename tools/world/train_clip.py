@@ -1,4 +1,4 @@
-"""Train the small CLIP of the procedural world, about 25 minutes on two cores.
+"""Train the small CLIP of the procedural dataset, about 25 minutes on two cores.
 
 python tools/world/train_clip.py configs/_base_/models/world_clip
 """

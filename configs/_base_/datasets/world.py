@@ -1,4 +1,4 @@
-# The procedural world: 34 seen and 8 unseen classes, drawn while it is loaded. Unseen classes are rarer in training
+# The procedural dataset: 34 seen and 8 unseen classes, drawn while it is loaded. Unseen classes are rarer in training
 # scenes, as in COCO.
 seen_classes = [
     'airplane',

@@ -1,4 +1,4 @@
-"""Draw a scene of the procedural world where other pipelines load an image and its label map."""
+"""Draw a scene of the procedural dataset where other pipelines load an image and its label map."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform

@@ -1,4 +1,4 @@
-"""What CLIP and the backbone of the procedural world are trained on: crops of segments, and images of one class."""
+"""What CLIP and the backbone of the procedural dataset are trained on: crops of segments, and images of one class."""
 
 from collections.abc import Mapping, Sequence
 
