@@ -1,6 +1,7 @@
 """Class names: synonyms, checks, and the forms in which users give them (typed text, a command-line option, a file)."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,13 +10,17 @@ from pathlib import Path
 UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
+# A comma between synonyms. A blank before it is a part of the name: a published class list has "c p u , mainframe".
+SYNONYM_COMMA = re.compile(', ?')
+
+
 def split_synonyms(name: str) -> list[str]:
-    """Return the synonyms of a class: "sofa, couch" -> ["sofa", "couch"]; a name without ", " is its only synonym."""
-    return name.split(', ')
+    """Return the synonyms of a class: "sofa, couch" or "sofa,couch" -> ["sofa", "couch"]."""
+    return SYNONYM_COMMA.split(name)
 
 
 def check_class_names(names: Sequence[str], label: str, allow_empty: bool = True) -> tuple[str, ...]:
-    """Check a list of class names and return it as a tuple.
+    """Check a list of class names and return it as a tuple, with ", " between synonyms ("sofa,couch" -> "sofa, couch").
 
     Args:
         names (Sequence[str]): Class names.
@@ -30,7 +35,7 @@ def check_class_names(names: Sequence[str], label: str, allow_empty: bool = True
     names = tuple(names)
     if not names and not allow_empty:
         raise ValueError(f'{label}: the vocabulary is empty: list at least one class name')
-    checked = set()
+    checked = {}
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f'{label}: a class name must be a non-empty string, got {name!r}')
@@ -39,10 +44,11 @@ def check_class_names(names: Sequence[str], label: str, allow_empty: bool = True
             raise ValueError(f'{label}: class {name!r:.60} has a line break or a control character: remove it')
         if name != name.strip() or not all(synonym.strip() for synonym in split_synonyms(name)):
             raise ValueError(f'{label}: class {name!r:.60} has an empty synonym or a blank at an end: remove it')
+        name = SYNONYM_COMMA.sub(', ', name)
         if name in checked:
             raise ValueError(f'class {name!r} is listed twice in {label}: remove one of the two')
-        checked.add(name)
-    return names
+        checked[name] = None
+    return tuple(checked)
 
 
 def parse_class_names(text: str) -> list[str]:
@@ -67,7 +73,8 @@ def parse_classes_option(option: str | None, seen: Sequence[str] | None) -> dict
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: No class name, a class listed twice, a file of another form, or only commas between the names.
+        ValueError: No class name, a class listed twice, a file of another form or suffix, or only commas between the
+            names.
     """
     if option is None:
         return dict(classes=None, seen=seen)
@@ -76,6 +83,11 @@ def parse_classes_option(option: str | None, seen: Sequence[str] | None) -> dict
         if seen is None and unseen is not None:
             seen = [name for name in names if name not in unseen]
         return dict(classes=list(names), seen=seen)
+    if Path(option).suffix and os.path.isfile(option):
+        raise ValueError(
+            f'--classes {option}: a file of class names ends with .txt (one class a line) or .json (the lists "seen" '
+            'and "unseen"): convert it'
+        )
     names = parse_class_names(option)
     if len(names) == 1 and ',' in names[0]:
         raise ValueError(f"--classes {option!r} is one class with synonyms: put ';' between classes")

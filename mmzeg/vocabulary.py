@@ -102,6 +102,7 @@ class Vocabulary:
         Raises:
             ValueError: The lists differ; names the first class that differs.
         """
+        names = check_class_names(names, f'the classes of {owner}')
         for position, (ours, theirs) in enumerate(zip_longest(self.names, names)):
             if ours != theirs:
                 in_owner = 'missing' if theirs is None else repr(theirs)
@@ -109,8 +110,11 @@ class Vocabulary:
                 raise ValueError(
                     f'class {position} is {in_owner} in {owner} but {in_model} in the model: give both the same list'
                 )
-        if unseen is not None and set(unseen) != set(self.unseen):
-            name = sorted(set(unseen) ^ set(self.unseen))[0]
+        if unseen is None:
+            return
+        differing = set(check_class_names(unseen, f'the unseen classes of {owner}')) ^ set(self.unseen)
+        if differing:
+            name = min(differing)
             raise ValueError(f'class {name!r} is unseen in only one of {owner} and the model: give both the same list')
 
     def __len__(self) -> int:
