@@ -14,11 +14,12 @@ import cv2
 from mmengine.config import DictAction
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.image_reading import IMAGE_SUFFIXES, expand_inputs
+from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.apis.prediction_writer import PredictionWriter
 from mmzeg.apis.segment_files import segment_files
 from mmzeg.class_names import parse_class_names, parse_classes_option
 from mmzeg.utils.config_files import read_config
+from mmzeg.utils.image_decoding import IMAGE_SUFFIXES
 from mmzeg.utils.preflight import one_line_errors
 
 

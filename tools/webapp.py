@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.image_reading import IMAGE_SUFFIXES
 from mmzeg.datasets.world import Scene, draw_scene
+from mmzeg.utils.image_decoding import IMAGE_SUFFIXES
 from mmzeg.utils.preflight import one_line_errors
 
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from mmzeg.apis.drawing import indexed_png, palette
 from mmzeg.apis.encoded_image import EncodedImage
-from mmzeg.apis.image_reading import read_image
 from mmzeg.apis.inferencer import ZeroShotInferencer
 from mmzeg.apis.preview import Preview
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.class_names import check_class_names, parse_class_names
 from mmzeg.models.fusion import ScoreFusion
+from mmzeg.utils.image_decoding import read_image
 
 # Range of the longest side of a drawing, in pixels.
 MIN_SIDE, MAX_SIDE = 384, 480

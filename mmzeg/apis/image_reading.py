@@ -1,71 +1,14 @@
-"""Reading of images: files, arrays and PIL images as RGB arrays; folders, patterns and videos as several of them."""
+"""Inputs of the inferencer: folders, patterns and videos as several images, read one after another."""
 
 import glob
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmzeg.apis.video import frames, is_video
-
-try:
-    from pillow_heif import register_heif_opener
-except ImportError:
-    HEIC_READER = False
-else:
-    register_heif_opener()
-    HEIC_READER = True
-
-# Of formats that Pillow can open, not those that it can only write. It opens .mpo as JPEG.
-IMAGE_SUFFIXES = frozenset(
-    ['.mpo', *(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)]
-)
-
-
-def read_image(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB, upright.
-
-    Args:
-        source: A file; an array (H, W, 3) or (H, W) uint8, BGR as in OpenCV; or a PIL image. Of an animation the first
-            frame is read; transparency is composited on white; 16 bits become 8.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Truncated or not an image; too large (Pillow's limit, 179 million pixels, for files, arrays and
-            images alike); or an array of another shape or type.
-    """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if not isinstance(source, (str, Path, Image.Image)):
-        kind = type(source).__name__
-        raise ValueError(f'{kind} is not an image: give a file, an array (H, W, 3) uint8 BGR, or a PIL image')
-    is_open = isinstance(source, Image.Image)
-    if not is_open and not os.path.isfile(source):
-        raise FileNotFoundError(f'{source}: no such file')
-    name = 'a PIL image' if is_open else source
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns between half its limit and the limit, and of small damage, such as to EXIF.
-            warnings.simplefilter('ignore')
-            if is_open:
-                return _to_rgb(source)
-            with Image.open(source) as image:
-                return _to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f'{name}: too large ({error}): make it smaller first') from error
-    except UnidentifiedImageError as error:
-        if _is_heic(source) and not HEIC_READER:
-            raise ValueError(
-                f'{name}: HEIC, which Pillow alone does not read: pip install pillow-heif, or convert it'
-            ) from error
-        raise ValueError(f'{name}: truncated or not an image (a format that Pillow does not read)') from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f'{name}: truncated or not an image ({_first_line(error)})') from error
-    except Exception as error:  # where bytes are damaged, Pillow's decoders raise errors of any kind
-        raise ValueError(f'{name}: cannot be read ({_first_line(error)})') from error
+from mmzeg.utils.image_decoding import IMAGE_SUFFIXES, read_image
 
 
 def expand_inputs(inputs: object) -> list[object]:
@@ -81,7 +24,12 @@ def expand_inputs(inputs: object) -> list[object]:
         return [source for entry in inputs for source in expand_inputs(entry)]
     if isinstance(inputs, (str, Path)) and os.path.isdir(inputs):
         paths = sorted(Path(inputs).iterdir())
-        files = [str(path) for path in paths if path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)]
+        # macOS writes a hidden file ._NAME, which is no image, for every NAME on some disks.
+        files = [
+            str(path)
+            for path in paths
+            if not path.name.startswith('.') and (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path))
+        ]
         if not files:
             raise FileNotFoundError(f'{inputs}: no image and no video in this folder')
         return files
@@ -114,49 +62,3 @@ def read_images(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray 
                 yield source, read_image(source), None
         except (OSError, ValueError) as error:
             yield source, None, str(error)
-
-
-def _from_array(array: np.ndarray) -> np.ndarray:
-    """Return an array (H, W, 3) or (H, W) uint8 BGR as (H, W, 3) RGB."""
-    has_image_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if array.dtype != np.uint8 or not has_image_shape or not array.size:
-        raise ValueError(f'an array of {array.dtype} {array.shape}: give (H, W, 3) or (H, W) uint8, BGR')
-    _check_size(*array.shape[1::-1])
-    rgb = np.stack([array] * 3, -1) if array.ndim == 2 else array[..., ::-1]
-    return np.ascontiguousarray(rgb)
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Return a PIL image as (H, W, 3) uint8 RGB, upright."""
-    _check_size(*image.size)
-    if not all(image.size):
-        raise ValueError(f'an image of {image.width} x {image.height} has no pixels')
-    if image.mode == 'F':
-        raise ValueError('32-bit floating point: convert it to 8 bits')
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith('I'):
-        # 16 bits of grey, under the names that versions of Pillow give them.
-        grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
-        return np.stack([grey] * 3, -1)
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-    return np.asarray(image.convert('RGB'))
-
-
-def _check_size(width: int, height: int) -> None:
-    """Apply Pillow's limit to images that are already open."""
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit and width * height > 2 * limit:
-        raise ValueError(f'an image of {width} x {height} is too large (more than {2 * limit} pixels): make it smaller')
-
-
-def _is_heic(path: str | Path) -> bool:
-    with open(path, 'rb') as file:
-        start = file.read(12)
-    return start[4:8] == b'ftyp' and start[8:] in (b'heic', b'heix', b'heim', b'heis', b'hevc', b'mif1', b'msf1')
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

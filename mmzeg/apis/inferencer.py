@@ -20,13 +20,14 @@ from torch import Tensor
 from mmzeg.apis.call_settings import CallSettings, CallSettingsBuilder
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.encoded_image import EncodedImage
-from mmzeg.apis.image_reading import expand_inputs, read_image, read_images
+from mmzeg.apis.image_reading import expand_inputs, read_images
 from mmzeg.apis.input_pipeline import apply_input_pipeline, build_input_pipeline
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.utils.config_files import read_config
+from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import check_device
 from mmzeg.utils.weight_files import check_finite, read_state
 

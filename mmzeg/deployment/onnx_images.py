@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 def read_image(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
     """Read an image as (H, W, 3) uint8 RGB, with its EXIF orientation applied.
 
-    ``mmzeg.apis.image_reading`` reads more kinds of files, and needs mmzeg.
+    ``mmzeg.utils.image_decoding`` reads more kinds of files, and needs mmzeg.
 
     Args:
         source (str | Path | np.ndarray | Image.Image): A file, an array (H, W, 3) uint8 BGR, or a PIL image.

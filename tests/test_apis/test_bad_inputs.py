@@ -17,8 +17,9 @@ from PIL import Image
 from tool_loading import load_tool
 
 from mmzeg.apis import ZeroShotInferencer, image_reading
-from mmzeg.apis.image_reading import read_image
 from mmzeg.models.fusion import ScoreFusion
+from mmzeg.utils import image_decoding
+from mmzeg.utils.image_decoding import read_image
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
@@ -206,7 +207,7 @@ def test_images_without_pixels_of_floats_and_truncated(inferencer):
 def test_heic(tmp_path, monkeypatch):
     path = tmp_path / 'phone.jpg'  # by its content, not its name
     path.write_bytes(b'\0\0\0\x1cftypheic' + bytes(100))
-    monkeypatch.setattr(image_reading, 'HEIC_READER', False)
+    monkeypatch.setattr(image_decoding, 'HEIC_READER', False)
     with pytest.raises(ValueError, match='phone.jpg: HEIC, .* pip install pillow-heif, or convert it'):
         read_image(path)
 
@@ -228,7 +229,7 @@ def test_formats_that_pillow_only_writes_are_no_images_of_a_folder(tmp_path):
 def test_errors_of_decoders_of_any_kind(tmp_path, monkeypatch):
     Image.fromarray(IMAGE).save(tmp_path / 'a.png')
     for error in (struct.error('unpack\nrequires'), MemoryError(), IndexError('out of range')):
-        monkeypatch.setattr(image_reading, '_to_rgb', Mock(side_effect=error))
+        monkeypatch.setattr(image_decoding, '_to_rgb', Mock(side_effect=error))
         with pytest.raises(ValueError, match='a.png: cannot be read .(unpack|MemoryError|out of range).$'):
             read_image(tmp_path / 'a.png')
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.drawing import overlay, palette
-from mmzeg.apis.image_reading import expand_inputs, read_image
+from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.datasets.world import SEEN, UNSEEN, Scene, draw_scene
+from mmzeg.utils.image_decoding import read_image
 
 CONFIG = Path(__file__).parents[2] / 'configs/zegformer_r18_world.py'
 

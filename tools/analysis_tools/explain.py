@@ -10,11 +10,11 @@ from mmengine.config import DictAction
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.explanation import explain_image
-from mmzeg.apis.image_reading import read_image
 from mmzeg.class_names import parse_class_names, parse_classes_option
 from mmzeg.datasets.transforms.load_labels import read_label_map
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
+from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import one_line_errors
 
 

@@ -18,10 +18,11 @@ from mmseg.registry import DATASETS
 from prettytable import PrettyTable
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.image_reading import expand_inputs, read_image
+from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.deployment import OnnxRunner
 from mmzeg.deployment.onnx_arrays import fuse
 from mmzeg.utils.config_files import read_config
+from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import one_line_errors
 
 OUTPUTS = ('class logits', 'mask logits', 'CLIP logits', 'scores')
