@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import track_iter_progress
 from mmseg.utils import register_all_modules
 
+from mmzeg.class_names import check_class_names
 from mmzeg.datasets.coco_numbering import find_numbering_problems
 from mmzeg.datasets.sample_inspection import inspect_sample, list_samples
 from mmzeg.utils.preflight import datasets_of
@@ -32,7 +33,7 @@ class DatasetReport:
     """
 
     def __init__(self, unseen: Sequence[str], training: bool) -> None:
-        self.unseen = set(unseen)
+        self.unseen = set(check_class_names(unseen, 'unseen_classes'))
         self.training = training
         self.classes: list[str] = []
         self.problems: list[str] = []
@@ -43,6 +44,8 @@ class DatasetReport:
         # Pixels of a class index, and number of images that hold it.
         self._pixels: Counter[int] = Counter()
         self._images: Counter[int] = Counter()
+        # Images whose bits or transparency loading changes.
+        self._converted: list[str] = []
         # Digest of an image's file -> its path.
         self._path_of_digest: dict[bytes, str] = {}
 
@@ -69,9 +72,10 @@ class DatasetReport:
         samples = []
         datasets = datasets_of(cfg[f'{split}_dataloader'].dataset)
         for dataset in datasets:
-            dataset_samples, classes, problems = list_samples(dataset)
+            dataset_samples, classes, problems, warnings = list_samples(dataset)
             report.add_classes(classes)
             report.problems.extend(problems)
+            report.warnings.extend(warnings)
             samples.extend(dataset_samples)
 
         # List the images of the other split, which may repeat some.
@@ -80,7 +84,7 @@ class DatasetReport:
         if cfg.get(f'{other_split}_dataloader'):
             for dataset in datasets_of(cfg[f'{other_split}_dataloader'].dataset):
                 try:
-                    dataset_samples, _, _ = list_samples(dataset)
+                    dataset_samples, _, _, _ = list_samples(dataset)
                 except FileNotFoundError as error:
                     report.warnings.append(f'{error}; no check for images that are in both {split} and {other_split}')
                     continue
@@ -95,7 +99,7 @@ class DatasetReport:
 
     def add_classes(self, classes: Iterable[str]) -> None:
         """Add the classes of a dataset; joined datasets must have the same classes."""
-        classes = list(classes)
+        classes = list(check_class_names(classes, 'classes'))
         if self.classes and classes != self.classes:
             self.problems.append('joined datasets have different class lists: give all the same')
         self.classes = self.classes or classes
@@ -110,6 +114,8 @@ class DatasetReport:
         self._pixels.update(result['counts'])
         self._images.update(result['counts'].keys())
         self._images_by_value.update(result['values'])
+        if result['converted']:
+            self._converted.append(result['path'])
         if not result['counts'] and not result['problems']:
             self.warnings.append(f'{result["path"]}: no labelled pixel')
         if result['digest'] is not None:
@@ -136,9 +142,16 @@ class DatasetReport:
         ]
 
     def all_warnings(self) -> list[str]:
-        """Return the warnings about files, and one for every class without pixels."""
+        """Return the warnings about files, one about converted images, and one for every class without pixels."""
+        warnings = list(self.warnings)
+        if self._converted:
+            path, number = self._converted[0], len(self._converted)
+            warnings.append(
+                f'{path}: not 8 bits of RGB or grey without transparency, the first of {number} such images: '
+                'loaded as 16 bits divided by 257, on white, first frame'
+            )
         absent = [row['name'] for row in self.class_rows() if not row['pixels']]
-        return self.warnings + [f'class {name!r} has no pixel' for name in absent]
+        return warnings + [f'class {name!r} has no pixel' for name in absent]
 
     def to_dict(self) -> dict:
         """Return the report for JSON: ``classes`` (see ``class_rows``), ``images``, ``warnings`` and ``wrong``."""

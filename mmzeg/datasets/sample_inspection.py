@@ -6,22 +6,22 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import ConfigDict
-from mmseg.datasets import BaseSegDataset
 from PIL import ExifTags, Image
 
-from mmzeg.datasets.folder_dataset import FolderDataset
+from mmzeg.datasets.folder_dataset import FolderDataset, no_image_message, unmatched_message
 from mmzeg.datasets.transforms.load_labels import label_lookup_table, read_label_map
 from mmzeg.registry import DATASETS
+from mmzeg.utils.image_decoding import is_plain_image
 
 
-def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
-    """List the samples of a dataset as its config selects them, its classes, and the problems of the list.
+def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str], list[str]]:
+    """List the samples of a dataset as its config selects them, its classes, and what is wrong with the list.
 
     Args:
         config (ConfigDict): Config of the dataset.
 
     Returns:
-        tuple: Samples for ``inspect_sample``, class names, and problems as lines of text.
+        tuple: Samples for ``inspect_sample``, class names, and problems and warnings as lines of text.
 
     Raises:
         FileNotFoundError: A folder does not exist, or the dataset is not kept in folders.
@@ -33,11 +33,17 @@ def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
             raise FileNotFoundError(f'{config.type}: {folder!r} is no folder ({field} of data_prefix): nothing to read')
 
     # List the images. FolderDataset stops at the first image without a label map; here all are listed.
-    dataset_class = BaseSegDataset if isinstance(dataset, FolderDataset) else type(dataset)
-    samples = dataset_class.load_data_list(dataset)
-    problems = []
-    if not samples:
-        problems.append(f'{dataset.data_prefix["img_path"]}: no image ends with {dataset.img_suffix!r}')
+    problems, warnings = [], []
+    if isinstance(dataset, FolderDataset):
+        samples, unmatched = dataset.list_samples()
+        if not samples:
+            problems.append(no_image_message(dataset, unmatched))
+        elif unmatched:
+            warnings.append(unmatched_message(dataset, unmatched))
+    else:
+        samples = dataset.load_data_list()
+        if not samples:
+            problems.append(f'{dataset.data_prefix["img_path"]}: no image ends with {dataset.img_suffix!r}')
     for sample in samples:
         sample['ignore_index'] = dataset.ignore_index
         sample['num_classes'] = len(dataset.metainfo['classes'])
@@ -46,9 +52,12 @@ def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str]]:
     if not dataset.ann_file:
         expected = {Path(sample['seg_map_path']).resolve() for sample in samples}
         label_maps = Path(dataset.data_prefix['seg_map_path']).rglob(f'*{dataset.seg_map_suffix}')
-        unpaired = [path for path in sorted(label_maps) if path.resolve() not in expected]
+        # macOS writes a hidden file ._NAME, which is no label map, for every NAME on some disks.
+        unpaired = [
+            path for path in sorted(label_maps) if path.resolve() not in expected and not path.name.startswith('.')
+        ]
         problems.extend(f'{path}: a label map without an image' for path in unpaired)
-    return samples, list(dataset.metainfo['classes']), problems
+    return samples, list(dataset.metainfo['classes']), problems, warnings
 
 
 def inspect_sample(sample: dict) -> dict:
@@ -58,10 +67,11 @@ def inspect_sample(sample: dict) -> dict:
         sample (dict): A sample of ``list_samples``; ``seg_map_path`` is None for an image without labels.
 
     Returns:
-        dict: ``path`` of the image; ``digest`` of its file (None: not readable); ``counts``, pixels of every class
-        index; ``values``, the values in the label map's file; ``problems``, lines of text.
+        dict: ``path`` of the image; ``digest`` of its file (None: not readable); ``converted``, whether loading it
+        changes bits or transparency; ``counts``, pixels of every class index; ``values``, the values in the label map's
+        file; ``problems``, lines of text.
     """
-    digest, size, problems = _inspect_image(sample)
+    digest, size, is_converted, problems = _inspect_image(sample)
     counts, values = {}, []
     if sample['seg_map_path'] is not None:
         try:
@@ -71,16 +81,24 @@ def inspect_sample(sample: dict) -> dict:
             problems.append(f'{sample["img_path"]}: no label map; {sample["seg_map_path"]} does not exist')
         except ValueError as error:
             problems.append(str(error))
-    return dict(path=str(sample['img_path']), digest=digest, counts=counts, values=values, problems=problems)
+    return dict(
+        path=str(sample['img_path']),
+        digest=digest,
+        converted=is_converted,
+        counts=counts,
+        values=values,
+        problems=problems,
+    )
 
 
-def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, list[str]]:
-    """Return an image's digest, its width and height as training loads it, and its problems."""
+def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, bool, list[str]]:
+    """Return an image's digest, its width and height as training loads it, if it is converted, and its problems."""
     path = Path(sample['img_path'])
-    digest, size = None, None
+    digest, size, is_converted = None, None, False
     try:
         content = path.read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
+        is_converted = not is_plain_image(content)
         with Image.open(io.BytesIO(content)) as image:
             # Training applies the camera's orientation; 5 to 8 swap width and height.
             is_transposed = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
@@ -90,10 +108,10 @@ def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, 
                 image.draft('L', (1, 1))
                 image.load()
     except FileNotFoundError:
-        return digest, size, [f'{path}: does not exist']
+        return digest, size, False, [f'{path}: does not exist']
     except (OSError, SyntaxError, ValueError) as error:
-        return digest, size, [f'{path}: truncated or not an image ({error})']
-    return digest, size, []
+        return digest, size, False, [f'{path}: truncated or not an image ({error})']
+    return digest, size, is_converted, []
 
 
 def _inspect_label_map(sample: dict, image_size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:

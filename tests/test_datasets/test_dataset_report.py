@@ -8,7 +8,7 @@ from mmzeg.datasets.dataset_report import DatasetReport
 
 def result(path, digest, **counts):
     labels = {int(label.removeprefix('class_')): pixels for label, pixels in counts.items()}
-    return dict(path=path, digest=digest, counts=labels, values=list(labels), problems=[])
+    return dict(path=path, digest=digest, converted=False, counts=labels, values=list(labels), problems=[])
 
 
 def test_sums_duplicates_and_overlap():
@@ -26,6 +26,17 @@ def test_sums_duplicates_and_overlap():
         images=2,
         warnings=['b.jpg: the same file as a.jpg', "class 'sky' has no pixel"],
         wrong=['c.jpg: the same file as a.jpg, in training and in evaluation'],
+    )
+
+
+def test_converted_images_are_named_once():
+    report = DatasetReport([], training=True)
+    report.add_classes(['road'])
+    for path in ('a.png', 'b.png'):
+        report.add_sample(dict(result(path, path.encode(), class_0=5), converted=True))
+    (warning,) = report.all_warnings()
+    assert (
+        warning.startswith('a.png: not 8 bits') and 'first of 2 such images' in warning and 'divided by 257' in warning
     )
 
 

@@ -1,5 +1,8 @@
 """A custom dataset: folders, and a list of classes."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -7,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 from PIL import Image
 
+from mmzeg.datasets.folder_dataset import unmatched_message
 from mmzeg.registry import DATASETS
 from mmzeg.utils.preflight import check_config
 
@@ -73,13 +77,56 @@ def test_class_name_with_apostrophe_as_key_is_refused():
         (dict(void=['0']), "void: the value '0' is no integer"),
         (dict(metainfo=dict(classes=['tree'])), "'tree' of metainfo is not among labels"),
         (dict(labels=[str(number) for number in range(300)], void=[]), '300 classes and ignore_index=255'),
-        (dict(img_suffix='.png'), "no image here ends with '.png'"),
+        (dict(img_suffix='.png'), "no image here ends with '.png'; 1 images end otherwise, such as .*a.jpg"),
+        # These were a misleading line and a traceback.
+        (dict(img_suffix=[]), "give a suffix such as '.jpg', or a list"),
+        (dict(img_suffix=7), "give a suffix such as '.jpg', or a list"),
         (dict(seg_map_suffix='_labels.png'), 'a.jpg: no label map; .*a_labels.png does not exist'),
     ],
 )
 def test_bad_fields(folder, fields, message):
     with pytest.raises(ValueError, match=message):
         build(folder, **fields)
+
+
+def test_several_suffixes(folder):
+    """Half of the images were left out in silence; a list of suffixes was a traceback."""
+    for name in ('b.JPG', 'c.png', '._a.jpg'):
+        (folder / f'img/{name}').write_bytes((folder / 'img/a.jpg').read_bytes())
+    for name in 'bc':
+        (folder / f'ann/{name}.png').write_bytes((folder / 'ann/a.png').read_bytes())
+    (folder / 'img/notes.txt').touch()
+    names = [
+        Path(build(folder, img_suffix=['.jpg', '.png'])[index]['data_samples'].img_path).name for index in range(3)
+    ]
+    assert names == ['a.jpg', 'b.JPG', 'c.png']
+
+    # Images of other suffixes are counted and named; check_dataset.py reports them.
+    dataset = build(folder, lazy_init=True)
+    samples, unmatched = dataset.list_samples()
+    assert len(samples) == 2 and unmatched == [str(folder / 'img/c.png')]
+    assert re.search(
+        r"c.png: left out, the first of 1 images .* '.jpg': list all suffixes", unmatched_message(dataset, unmatched)
+    )
+
+    # Two images with one label map
+    (folder / 'img/a.png').touch()
+    with pytest.raises(ValueError, match='a.png: its label map .*a.png is also that of .*a.jpg'):
+        build(folder, img_suffix=('.jpg', '.png'))
+
+
+def test_list_of_images(folder):
+    """A blank last line was "no label map; .png does not exist", a byte order mark a missing file."""
+    (folder / 'img/a.jpg').rename(folder / 'img/a.JPG')
+    (folder / 'train.txt').write_bytes(b'\xef\xbb\xbfa\r\n\r\n')
+    dataset = build(folder, ann_file='train.txt', img_suffix=['.png', '.jpg'])
+    assert [Path(sample['img_path']).name for sample in dataset.load_data_list()] == ['a.JPG']
+
+
+def test_unknown_prefix(folder):
+    prefix = dict(img_dir='img', seg_map_path='ann')
+    with pytest.raises(ValueError, match="data_prefix has no field 'img_dir'"):
+        DATASETS.build(dict(type='mmzeg.FolderDataset', labels=['road'], data_root=str(folder), data_prefix=prefix))
 
 
 def test_missing_folder_or_list(folder):
