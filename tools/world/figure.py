@@ -1,4 +1,4 @@
-"""Draw test scenes with their ground truth and ZegFormer's label maps: text embeddings alone, and with CLIP.
+"""Draw test scenes with their ground truth and ZegFormer's label maps: text embeddings only, and with CLIP.
 
 python tools/world/figure.py CONFIG CHECKPOINT OUT.png
 """
@@ -29,8 +29,8 @@ SUFFIXES = ('.png', '.jpg', '.pdf', '.svg')
 TITLES = {
     'image': 'image',
     'ground truth': 'ground truth',
-    'seg': 'seg: text embeddings alone',
-    'full': 'full: ensemble with CLIP',
+    'seg': 'seg (text only)',
+    'full': 'full (ensemble)',
 }
 # Regions below this fraction of the image get no name, which would cover them.
 MIN_REGION = 0.012
