@@ -61,7 +61,7 @@ def list_sources(inputs: Sequence[str], out: Path) -> list[str | int]:
         if isinstance(source, str) and not Path(source).is_file():
             raise FileNotFoundError(f'{source}: no such file')
     for source in sources:
-        if isinstance(source, str) and Path(source).resolve().parent == out.resolve():
+        if isinstance(source, str) and Path(source).resolve().is_relative_to(out.resolve()):
             raise ValueError(f'--out {out}: {source} is in this folder and might be overwritten: give another one')
     return sources
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> list[str]:
     make_folder(args.out)
     cfg = read_config(args.config, args.cfg_options)
     inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
-    writer = PredictionWriter(args.out, args.save_masks, args.segments)
+    writer = PredictionWriter(args.out, args.save_masks, args.segments, sources)
     if args.save_masks:
         writer.write_classes(settings['classes'] or inferencer.model.vocabulary.names)
     errors = segment_files(inferencer, sources, writer, **settings)

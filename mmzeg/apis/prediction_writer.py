@@ -1,6 +1,8 @@
 """Files of predictions: drawings, label maps as PNG, segments as JSON with COCO RLE masks."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from pycocotools import mask as coco_mask
 
 from mmzeg.apis.drawing import encode_image_file, indexed_png, overlay
 from mmzeg.utils.atomic import atomic_write
+from mmzeg.utils.relative_names import relative_name
 
 
 class PredictionWriter:
@@ -20,17 +23,30 @@ class PredictionWriter:
         folder (Path): An existing folder.
         save_masks (bool): Whether to write label maps. Defaults to False.
         save_segments (bool): Whether to write segments; they need a ``mask``. Defaults to False.
+        sources (Sequence[str | int]): All inputs; those of different folders with the same stem keep their folders.
     """
 
-    def __init__(self, folder: Path, save_masks: bool = False, save_segments: bool = False) -> None:
+    def __init__(
+        self, folder: Path, save_masks: bool = False, save_segments: bool = False, sources: Sequence[str | int] = ()
+    ) -> None:
         self.folder = folder
         self.save_masks = save_masks
         self.save_segments = save_segments
+        paths = [Path(source) for source in sources if not isinstance(source, int)]
+        num_of_stem = Counter(path.stem.lower() for path in paths)
+        self._repeated_stems = {stem for stem, number in num_of_stem.items() if number > 1}
+        self._source_folders = [path.parent for path in paths]
         self._used_stems: set[str] = set()
 
     def unique_stem(self, source: str | int) -> str:
-        """Return a file stem for an input: its own, with a number if an earlier input has the same."""
+        """Return the name of an input's files, without suffix.
+
+        The input's stem; below its folder if an input of another folder has the same stem (``seq0/0000``); with a
+        number if an earlier input has the same name.
+        """
         stem = f'camera{source}' if isinstance(source, int) else Path(source).stem
+        if stem.lower() in self._repeated_stems:
+            stem = Path(relative_name(source, self._source_folders)).with_suffix('').as_posix()
         unique = stem
         number = 2
         while unique.lower() in self._used_stems:

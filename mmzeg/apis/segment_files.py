@@ -84,6 +84,7 @@ def segment_video(stream: Iterator[dict], source: str | int, writer: PredictionW
     info = video_info(source)
     stem = writer.unique_stem(source)
     path = writer.folder / f'{stem}.mp4'
+    path.parent.mkdir(parents=True, exist_ok=True)
     is_camera = isinstance(source, int)
     start = time.monotonic()
     num_frames = 0

@@ -236,6 +236,13 @@ def test_inputs_with_the_same_stem(tmp_path):
     assert [writer.unique_stem(source) for source in sources] == ['a', 'a-2', 'A-3', 'camera0']
 
 
+def test_inputs_of_subfolders_keep_them(tmp_path):
+    """They were 0000, 0001 and 0000-2: nobody could tell which was which."""
+    sources = ['in/seq0/0000.jpg', 'in/seq0/0001.jpg', 'in/seq1/0000.jpg', 'in/seq1/0000.png']
+    writer = PredictionWriter(tmp_path, sources=sources)
+    assert [writer.unique_stem(source) for source in sources] == ['seq0/0000', '0001', 'seq1/0000', 'seq1/0000-2']
+
+
 def test_overlay_of_a_video_has_the_same_width_for_every_frame():
     image = np.zeros((100, 100, 3), np.uint8)
     shapes = set()
