@@ -80,7 +80,7 @@ def test_ade20k_full(tmp_path):
     'content, message',
     [
         (None, 'index_ade20k.pkl: no such file'),
-        (pickle.dumps(dict(filename=[], scene=[])), "no 'folder' in it"),
+        (pickle.dumps(dict(filename=[], scene=[])), "no 'folder' in this index"),
         (pickle.dumps(Harmful()), 'not a pickle of plain data .* nothing of it was run'),
         (pickle.dumps(dict(filename=['a'] * 99))[:-40], 'truncated or corrupted'),
     ],
