@@ -7,7 +7,14 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-MIM_CONTENT = ('configs', 'tools', 'model-index.yml')
+# The configs read the class lists by paths that are relative to them.
+MIM_CONTENT = (
+    'configs',
+    'tools',
+    'model-index.yml',
+    'mmzeg/datasets/class_lists',
+    'mmzeg/datasets/splits',
+)
 version = (ROOT / 'mmzeg/__init__.py').read_text().split("__version__ = '")[1].split("'")[0]
 DEMO_PAGE = ['gradio>=6.31,<7']
 ONNX = ['onnx', 'onnxruntime']
@@ -20,15 +27,15 @@ class BuildWithMim(build_py):
         super().run()
         target = ROOT / 'mmzeg/.mim' if self.editable_mode else Path(self.build_lib, 'mmzeg/.mim')
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
         for name in MIM_CONTENT:
             source = ROOT / name
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             if self.editable_mode:
                 (target / name).symlink_to(source, target_is_directory=source.is_dir())
             elif source.is_dir():
                 shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
             else:
-                shutil.copy2(source, target)
+                shutil.copy2(source, target / name)
 
 
 setup(

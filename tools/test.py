@@ -11,8 +11,9 @@ from mmzeg.engine import ensure_vocabulary_check
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
-from mmzeg.utils.preflight import check_config, one_line_errors
+from mmzeg.utils.preflight import check_config, datasets_of, one_line_errors
 from mmzeg.utils.processes import use_gloo_without_gpu
+from mmzeg.utils.relative_names import configured_image_folders
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -64,7 +65,9 @@ def main() -> None:
     reported_cfg = cfg.copy()
     if args.out:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        cfg.test_evaluator = [*evaluators, dict(type='IoUMetric', output_dir=args.out, format_only=True)]
+        folders = configured_image_folders(datasets_of(cfg.test_dataloader.dataset))
+        writer = dict(type='mmzeg.LabelMapWriter', output_dir=args.out, image_folders=folders)
+        cfg.test_evaluator = [*evaluators, writer]
     # Check, test, and write the report.
     check_config(cfg, ('test_dataloader',))
     use_gloo_without_gpu(cfg)

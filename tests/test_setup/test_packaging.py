@@ -58,7 +58,8 @@ def test_the_wheel_is_complete_small_and_requires_no_openmmlab_stack(wheel):
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith('METADATA'))).decode()
     packaged = {name for name in names if name.startswith('mmzeg/')}
-    mim = {f'mmzeg/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml')}
+    lists = ('mmzeg/datasets/class_lists', 'mmzeg/datasets/splits')
+    mim = {f'mmzeg/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml', *lists)}
     assert packaged == tracked('mmzeg') | mim
     assert wheel.stat().st_size < MAX_BYTES
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist') and 'extra' not in line]
@@ -94,6 +95,12 @@ def test_a_wheel_trains_and_segments_without_the_checkout(wheel, tmp_path):
 
     program = 'import mmzeg; from mmzeg.apis import list_models; print(mmzeg.__file__, len(list_models()))'
     assert run('-c', program).split() == [str(site / 'mmzeg/__init__.py'), str(len(list_models()))]
+    # Every config is complete, with the class lists that it reads.
+    run(
+        '-c',
+        'from mmzeg.apis import list_models\nfrom mmzeg.utils.config_files import read_config\n'
+        'for name in list_models():\n    read_config(name)',
+    )
     tools = site / 'mmzeg/.mim/tools'
     options = ['train_cfg.max_iters=2', 'train_cfg.val_interval=9', 'train_dataloader.batch_size=2']
     run(tools / 'train.py', 'zegformer_r18_world', '--work-dir', 'trained', '--cfg-options', *options)

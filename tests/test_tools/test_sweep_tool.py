@@ -184,7 +184,15 @@ def test_warns_of_tuning_on_unseen_classes(call, checkpoint):
         (('--gamma=-0.1',), 'gamma must be 0 or more'),
         (('--lam', '1.5'), 'lam must lie in [0, 1]'),
         (('--modes', 'pixel'), "mode 'pixel' is not a mode of this model"),
-        (('--cfg-options', 'model.test_cfg.mode=slide'), "in mode 'slide'"),
+        (
+            (
+                '--cfg-options',
+                'model.test_cfg.mode=slide',
+                'model.test_cfg.crop_size=(64,64)',
+                'model.test_cfg.stride=(48,48)',
+            ),
+            "in mode 'slide'",
+        ),
         (('--cfg-options', 'val_dataloader.dataset.metainfo.unseen_classes=[sun]'), 'unseen in only one of'),
         (('--cfg-options', 'val_dataloader=None'), 'no val_dataloader'),
     ],
