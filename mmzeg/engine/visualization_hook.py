@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-from mmengine.runner import Runner
+from mmengine.runner import Runner, TestLoop, ValLoop
 from mmengine.visualization import LocalVisBackend
 from mmseg.engine.hooks import SegVisualizationHook as MMSegVisualizationHook
 from mmseg.structures import SegDataSample
@@ -23,12 +22,31 @@ class SegVisualizationHook(MMSegVisualizationHook):
     loader and gives its classes to the visualizer, which would not draw unseen classes. Arguments are mmseg's.
     """
 
-    def _after_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample], mode: str = 'val'
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
-        if not self.draw or mode == 'train' or not self.every_n_inner_iters(batch_idx, self.interval):
+        """Draw the images of a validation batch, if drawing is enabled."""
+        self._draw(runner.val_loop, batch_idx, outputs, mode='val', step=runner.iter)
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draw the images of a test batch, if drawing is enabled."""
+        self._draw(runner.test_loop, batch_idx, outputs, mode='test', step=0)
+
+    def _draw(
+        self, loop: ValLoop | TestLoop, batch_idx: int, outputs: Sequence[SegDataSample], mode: str, step: int
+    ) -> None:
+        if not self.draw or not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        loop = runner.test_loop if mode == 'test' else runner.val_loop
         folders = image_folders(loop.dataloader.dataset)
         load = LoadImageNamingFile(backend_args=self.backend_args)
         for output in outputs:
@@ -44,16 +62,5 @@ class SegVisualizationHook(MMSegVisualizationHook):
                 data_sample=output,
                 show=self.show,
                 wait_time=self.wait_time,
-                step=runner.iter,
+                step=step,
             )
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence[SegDataSample] | None = None,
-    ) -> None:
-        """Draw the images of a batch, if drawing is enabled."""
-        runner = SimpleNamespace(iter=0, test_loop=runner.test_loop)
-        super().after_test_iter(runner, batch_idx, data_batch, outputs)
