@@ -6,8 +6,6 @@ Every path that loads weights comes here: configs (``load_from``, ``resume``, ``
 
 import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -89,20 +87,6 @@ def is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith('constants.pkl') for name in archive.namelist())
-
-
-@contextmanager
-def trusted(*paths: str | Path) -> Iterator[None]:
-    """Within a ``with`` block, let the pickled code of these files run, here and in processes that are started."""
-    before = os.environ.get(TRUST_VARIABLE)
-    os.environ[TRUST_VARIABLE] = os.pathsep.join([*(before or '').split(os.pathsep), *map(str, paths)])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[TRUST_VARIABLE]
-        else:
-            os.environ[TRUST_VARIABLE] = before
 
 
 def _load_torch_file(path: Path, map_location: object) -> object:

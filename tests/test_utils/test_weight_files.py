@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 import mmzeg.registry  # noqa: F401, as every use of mmzeg imports it
 from mmzeg.utils.mmengine_checkpoints import load_url
-from mmzeg.utils.weight_files import TRUST_VARIABLE, load_weight_file, read_state, trusted
+from mmzeg.utils.weight_files import TRUST_VARIABLE, load_weight_file, read_state
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,28 +95,19 @@ HOSTILE_PICKLES = {
     'torch.load': (Call(torch.load, 'other.pth'), 'torch.serialization.load'),
     'torch.hub': (Call(torch.hub.load_state_dict_from_url, 'http://localhost/a.pth'), 'torch.hub'),
     'pathlib': (Harmful(), 'needs pathlib'),
-    'nested': (torch.nn.Parameter(torch.zeros(1)), ''),
+    'nested': (dict(hooks=[dict(state=[Harmful()])]), 'needs pathlib'),
     'getattr': (Call(getattr, torch.Size, '__new__'), 'needs Size.__new__'),
     'history buffer': (Call(getattr, HistoryBuffer, '__init__'), 'HistoryBuffer.__init__'),
     'pickle.loads': (Call(pickle.loads, pickle.dumps(Harmful())), 'pickle.loads'),
 }
 
 
-def hostile_pickle(name):
-    content, message = HOSTILE_PICKLES[name]
-    if name == 'nested':
-        # Deep inside what a runner saves.
-        content = checkpoint_content() | dict(meta=dict(hooks=[dict(state=[Harmful()])]))
-        message = 'needs pathlib'
-    return dict(state_dict=dict(weight=content)), message
-
-
 @pytest.mark.parametrize('zipped', [True, False])
 @pytest.mark.parametrize('name', HOSTILE_PICKLES)
 def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, name, zipped):
     monkeypatch.chdir(tmp_path)
-    content, message = hostile_pickle(name)
-    torch.save(content, 'hostile.pth', _use_new_zipfile_serialization=zipped)
+    hostile, message = HOSTILE_PICKLES[name]
+    torch.save(checkpoint_content() | dict(hostile=hostile), 'hostile.pth', _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match='hostile.pth: not a plain checkpoint .* nothing of it was run') as error:
         load_weight_file('hostile.pth')
     assert message in str(error.value) and '\n' not in str(error.value)
@@ -212,17 +203,16 @@ def test_a_url_out_of_reach_is_named(tmp_path):
         load_url('http://127.0.0.1:9/a.pth', model_dir=str(tmp_path), progress=False)
 
 
-def test_a_trusted_file_runs_its_code(tmp_path, monkeypatch):
+def test_only_a_trusted_file_runs_its_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(TRUST_VARIABLE, raising=False)
     torch.save(dict(state_dict=Harmful()), 'mine.pth')
     torch.save(dict(state_dict=Harmful()), 'other.pth')
-    with trusted('mine.pth'):
-        with pytest.raises(ValueError, match='nothing of it was run'):
-            load_weight_file('other.pth')
-        assert not Path('harmed').exists()
-        load_weight_file('mine.pth')
-    assert Path('harmed').exists() and TRUST_VARIABLE not in os.environ
+    monkeypatch.setenv(TRUST_VARIABLE, os.pathsep.join(['mine.pth', 'gone.pth']))
+    with pytest.raises(ValueError, match='nothing of it was run'):
+        load_weight_file('other.pth')
+    assert not Path('harmed').exists()
+    load_weight_file('mine.pth')
+    assert Path('harmed').exists()
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'demo'])
