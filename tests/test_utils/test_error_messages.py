@@ -37,7 +37,10 @@ class Network:
         (dict(type='Narrow'), "Narrow needs 'width': set it in the config"),
     ],
 )
-def test_mistyped_types_and_fields(layer, message, capsys):
+def test_mistyped_types_and_fields(layer, message, monkeypatch, capsys):
+    # The loggers of other tests write to captured streams that are closed by now.
+    monkeypatch.setattr(MMLogger, '_instance_dict', type(MMLogger._instance_dict)())
+
     @one_line_errors
     def main():
         LAYERS.build(dict(type='Network', layer=layer))
