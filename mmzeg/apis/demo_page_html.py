@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mmzeg.apis.drawing import palette, percent
+from mmzeg.apis.drawing import percent
 from mmzeg.apis.html_elements import html_table
+from mmzeg.utils.palette import palette
 from mmzeg.vocabulary import Vocabulary
 
 MAX_LEGEND_ROWS = 30

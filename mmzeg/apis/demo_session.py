@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmzeg.apis.drawing import indexed_png, palette
+from mmzeg.apis.drawing import indexed_png
 from mmzeg.apis.encoded_image import EncodedImage
 from mmzeg.apis.inferencer import ZeroShotInferencer
 from mmzeg.apis.preview import Preview
@@ -17,6 +17,7 @@ from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.class_names import check_class_names, parse_class_names
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.utils.image_decoding import read_image
+from mmzeg.utils.palette import palette
 
 # Range of the longest side of a drawing, in pixels.
 MIN_SIDE, MAX_SIDE = 384, 480

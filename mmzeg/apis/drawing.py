@@ -1,6 +1,5 @@
 """Label maps as images: colours over the input with a legend, and PNG files with a palette."""
 
-import colorsys
 import io
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -11,17 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmzeg.class_names import split_synonyms
-
-
-def palette(num_classes: int) -> np.ndarray:
-    """Return (num_classes, 3) uint8 RGB colours: neighbours differ in hue, equal hues in brightness."""
-    hues = (np.arange(num_classes) * 0.618034) % 1
-    colours = []
-    for index, hue in enumerate(hues):
-        saturation = (0.85, 0.55)[index % 2]
-        brightness = (1.0, 0.75)[index // 2 % 2]
-        colours.append(colorsys.hsv_to_rgb(hue, saturation, brightness))
-    return (255 * np.array(colours)).round().astype(np.uint8)
+from mmzeg.utils.palette import palette
 
 
 def overlay(

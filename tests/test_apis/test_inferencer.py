@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.drawing import overlay, palette
+from mmzeg.apis.drawing import overlay
 from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.datasets.world import SEEN, UNSEEN, Scene, draw_scene
 from mmzeg.utils.image_decoding import read_image
+from mmzeg.utils.palette import palette
 
 CONFIG = Path(__file__).parents[2] / 'configs/zegformer_r18_world.py'
 

@@ -1,9 +1,14 @@
 """mmseg's own segmentor and inferencer accept mmzeg's head and model."""
 
 import numpy as np
+import pytest
 import torch
-from mmseg.apis import MMSegInferencer
+from mmengine.structures import PixelData
+from mmseg.apis import MMSegInferencer, init_model, show_result_pyplot
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmzeg.datasets import CamVidDataset
 
 
 def test_the_head_in_mmsegs_encoder_decoder_gives_the_same_map(camvid):
@@ -36,3 +41,54 @@ def test_mmsegs_inferencer(camvid_config, tmp_path):
     )
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     assert inferencer(image, show=False)['predictions'].shape == (90, 120)
+
+
+@pytest.fixture
+def trained(camvid_config, tmp_path):
+    """A config with unseen classes, and a checkpoint of random weights with the seen ones, as MMEngine saves it."""
+    torch.manual_seed(0)
+    names = CamVidDataset.METAINFO['classes']
+    classifier = camvid_config.model.decode_head.classifier
+    classifier.vocabulary = dict(classes=names, unseen=['pole', 'tree', 'car'])
+    seen = [name for name in names if name not in classifier.vocabulary.unseen]
+    dataset = CamVidDataset(metainfo=dict(classes=seen), lazy_init=True)
+    path = tmp_path / 'weights.pth'
+    model = MODELS.build(camvid_config.model)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dataset.metainfo)), path)
+    return camvid_config, str(path)
+
+
+@pytest.mark.filterwarnings('ignore:dataset_meta or class names:UserWarning', 'ignore:No suitable dataset:UserWarning')
+@pytest.mark.parametrize('has_meta', [True, False])
+def test_mmsegs_inference_draws_unseen_classes(trained, has_meta):
+    """Every class, seen or not, has a colour of its own; seen ones the dataset's, if the checkpoint holds it."""
+    config, checkpoint = trained
+    if not has_meta:
+        torch.save(dict(torch.load(checkpoint), meta={}), checkpoint)
+    model = init_model(config, checkpoint, 'cpu')
+    meta = model.dataset_meta
+    assert meta['classes'] == model.vocabulary.names == CamVidDataset.METAINFO['classes']
+    assert len({tuple(colour) for colour in meta['palette']}) == len(meta['classes'])
+    if has_meta:
+        known = dict(zip(CamVidDataset.METAINFO['classes'], CamVidDataset.METAINFO['palette'], strict=True))
+        seen_colours = {name: meta['palette'][model.vocabulary.index(name)] for name in model.vocabulary.seen}
+        assert seen_colours == {name: known[name] for name in model.vocabulary.seen}
+
+    # One class per column, drawn without names over them.
+    sample = SegDataSample(pred_sem_seg=PixelData(data=torch.arange(len(meta['classes'])).expand(1, 8, -1)))
+    image = np.zeros((8, len(meta['classes']), 3), np.uint8)
+    drawing = show_result_pyplot(model, image, sample, opacity=1.0, show=False, with_labels=False)
+    assert drawing[0].tolist() == [list(colour) for colour in meta['palette']]
+
+    # Another vocabulary has its own names and colours.
+    model.set_vocabulary(['zebra', 'sofa, couch'])
+    assert model.dataset_meta['classes'] == ('zebra', 'sofa, couch') and len(model.dataset_meta['palette']) == 2
+
+
+def test_mmsegs_inferencer_draws_unseen_classes(trained):
+    inferencer = MMSegInferencer(trained[0], weights=trained[1], device='cpu')
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    result = inferencer(image, return_vis=True, opacity=1.0, with_labels=False)
+    palette = np.uint8(inferencer.model.dataset_meta['palette'])
+    assert len(palette) == len(inferencer.model.vocabulary)
+    assert np.array_equal(result['visualization'], palette[result['predictions']])

@@ -15,11 +15,12 @@ from pycocotools import mask as coco_mask
 from tool_loading import load_tool
 
 from mmzeg.apis import ZeroShotInferencer, image_reading, segment_files
-from mmzeg.apis.drawing import indexed_png, overlay, palette
+from mmzeg.apis.drawing import indexed_png, overlay
 from mmzeg.apis.prediction_writer import PredictionWriter, save_file
 from mmzeg.apis.video import VideoInfo, VideoWriter, frames, video_info
 from mmzeg.class_names import parse_classes_option
 from mmzeg.datasets.world import Scene, draw_scene
+from mmzeg.utils.palette import palette
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'

@@ -2,13 +2,17 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub, print_log
+from mmengine.utils import to_2tuple
+from mmseg.models.backbones import BEiT
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
+from mmzeg.utils.palette import further_colours
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -22,10 +26,20 @@ class ZeroShotSegmentor(EncoderDecoder):
         decode_head (dict): A head with a ``classifier``; ``in_channels`` default to the backbone's channels.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg.mode`` defaults to ``whole``: images are not tested in
             windows.
+
+    Raises:
+        ValueError: The backbone takes another number of channels than 3.
     """
 
-    def __init__(self, *args: object, test_cfg: dict | None = None, **kwargs: object) -> None:
-        super().__init__(*args, test_cfg=ConfigDict(dict(mode='whole') | (test_cfg or {})), **kwargs)
+    def __init__(self, backbone: dict, decode_head: dict, test_cfg: dict | None = None, **kwargs: object) -> None:
+        num_channels = backbone.get('in_channels', 3)
+        if num_channels != 3:
+            raise ValueError(
+                f'model.backbone.in_channels={num_channels}: images have 3 channels (RGB); remove in_channels'
+            )
+        test_cfg = ConfigDict(dict(mode='whole') | (test_cfg or {}))
+        super().__init__(backbone=backbone, decode_head=decode_head, test_cfg=test_cfg, **kwargs)
+        self._known_colours: dict[str, Sequence[int]] = {}
 
     def _init_decode_head(self, decode_head: dict) -> None:
         decode_head = copy.deepcopy(decode_head)
@@ -35,13 +49,51 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     @torch.no_grad()
     def _backbone_channels(self) -> list[int]:
-        """Return the channels of the maps that reach the head, from a pass over a small blank image."""
+        """Return the channels of the maps that reach the head, from a pass over a blank image.
+
+        The image has the backbone's ``img_size``, as BEiT and MAE take no other; without one it has 64 x 64 pixels.
+        """
         was_training = {module: module.training for module in self.modules()}
         self.eval()
-        maps = self.extract_feat(torch.zeros(1, 3, 64, 64))
+        height, width = to_2tuple(getattr(self.backbone, 'img_size', 64))
+        maps = self.extract_feat(torch.zeros(1, 3, height, width))
         for module, training in was_training.items():
             module.training = training
         return [feature.shape[1] for feature in maps]
+
+    def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of backbone and neck for images (B, 3, H, W).
+
+        Raises:
+            ValueError: The images have another size than the only one that the backbone takes.
+        """
+        # mmseg's MAE is a BEiT, too.
+        if isinstance(self.backbone, BEiT) and inputs.shape[-2:] != tuple(self.backbone.img_size):
+            height, width = self.backbone.img_size
+            raise ValueError(
+                f'{type(self.backbone).__name__} takes images of {height} x {width} only, and gets '
+                f"{inputs.shape[-2]} x {inputs.shape[-1]}: set model.test_cfg=dict(mode='slide', crop_size=({height}, "
+                f'{width}), stride=...), or resize and pad images to this size'
+            )
+        return super().extract_feat(inputs)
+
+    @property
+    def dataset_meta(self) -> dict:
+        """Names and colours (RGB) of the classes at test, under mmseg's names ``classes`` and ``palette``.
+
+        mmseg's inference draws with it, and sets it to what the checkpoint holds: the classes of the training. Its
+        colours are kept, by class name.
+        """
+        names = self.vocabulary.names
+        colours = {name: self._known_colours[name] for name in names if name in self._known_colours}
+        other_names = [name for name in names if name not in colours]
+        colours.update(zip(other_names, further_colours([*colours.values()], len(other_names)), strict=True))
+        return dict(classes=names, palette=[colours[name] for name in names])
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict | None) -> None:
+        meta = meta or {}
+        self._known_colours = dict(zip(meta.get('classes') or (), meta.get('palette') or (), strict=False))
 
     @property
     def vocabulary(self) -> Vocabulary:
