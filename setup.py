@@ -1,5 +1,6 @@
 """Package mmzeg: the wheel also holds configs, tools and model-index.yml as ``mmzeg/.mim``, where OpenMIM looks."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -36,15 +37,39 @@ class BuildWithMim(build_py):
                 shutil.copytree(source, target / name, ignore=shutil.ignore_patterns('__pycache__'))
             else:
                 shutil.copy2(source, target / name)
+        # OpenMIM searches for a file of the name that it is given: these files let it find configs without ".py".
+        (target / 'names').mkdir()
+        for config in (ROOT / 'configs').glob('*.py'):
+            (target / 'names' / config.stem).touch()
+
+
+def long_description() -> str:
+    """Return README.md without images (with captions) and links of the repository; a link becomes its text."""
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    text = re.sub(r'!\[[^]]*\]\((?!https?:)[^)]*\)(\n\n\*[^*]*\*\n)?', '', text)
+    return re.sub(r'\[([^]]*)\]\((?!https?:)[^)]*\)', r'\1', text)
 
 
 setup(
     name='mmzeg',
     version=version,
     description='Zero-shot segmentation (ZegFormer) as an MMSegmentation plugin',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description=long_description(),
     long_description_content_type='text/markdown',
+    author='mmzeg contributors',
     license='Apache-2.0',
+    project_urls={'Paper': 'https://arxiv.org/abs/2112.07910'},
+    keywords=['zero-shot', 'open-vocabulary', 'semantic segmentation', 'CLIP', 'MMSegmentation'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
     packages=find_packages(include=['mmzeg', 'mmzeg.*']),
     package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json', 'datasets/class_lists/*.json']},
     cmdclass=dict(build_py=BuildWithMim),

@@ -31,10 +31,15 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
     """
     # Find the file.
     path = Path(name)
-    if not path.is_file() and CONFIGS:
+    # OpenMIM gives the path of a file without suffix, which stands for a name (setup.py).
+    if path.is_file() and not path.suffix:
+        name = path.name
+    if CONFIGS and not (path.is_file() and path.suffix):
         path = CONFIGS / f'{str(name).removesuffix(".py")}.py'
     if not path.is_file():
         raise FileNotFoundError(f'{name}: no such config file, nor a name of one in configs')
+    if path.suffix == '.safetensors':
+        raise ValueError(f'{path}: a model, and no config with data to read; the arguments are CONFIG {path}')
     # Run the config.
     try:
         cfg = Config.fromfile(path)
@@ -42,7 +47,20 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
     except Exception as error:
         reason = f'{type(error).__name__}: {error}'
         raise ValueError(f'{path}: it, or a config that it is based on, cannot be read: {reason}') from error
-    # Apply the options.
+    return merge_options(cfg, options, path)
+
+
+def merge_options(cfg: Config, options: dict | None, path: Path) -> Config:
+    """Change a config as ``--cfg-options`` says, and return it.
+
+    Args:
+        cfg (Config): Changed in place.
+        options (dict, optional): ``a.b`` -> value.
+        path (Path): The config's file, for the error message.
+
+    Raises:
+        ValueError: An option names a field that the config cannot have.
+    """
     try:
         cfg.merge_from_dict(options or {})
     except (AttributeError, LookupError, TypeError) as error:

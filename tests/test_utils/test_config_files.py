@@ -20,6 +20,12 @@ def test_by_name_and_changed(path):
         read_config('gone')
 
 
+def test_a_file_without_suffix_stands_for_its_name(tmp_path):
+    """OpenMIM gives the path of such a file, which setup.py writes."""
+    (tmp_path / 'zegformer_r18_world').touch()
+    assert read_config(tmp_path / 'zegformer_r18_world').filename == read_config('zegformer_r18_world').filename
+
+
 @pytest.mark.parametrize(
     'text, message',
     [
