@@ -15,7 +15,7 @@ from torch import Tensor
 
 import mmzeg
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.apis.input_pipeline import LOADING_TRANSFORMS
+from mmzeg.datasets.transforms.loaders import is_loader
 from mmzeg.deployment.class_embeddings import class_embeddings, write_class_embeddings
 from mmzeg.deployment.onnx_graphs import ImageEncoder, SegmentPredictor, check_graph, write_graph
 from mmzeg.deployment.onnx_images import padded_size
@@ -23,9 +23,16 @@ from mmzeg.deployment.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS
 from mmzeg.models import ScoreFusion, ZegFormer
 from mmzeg.models.scorers import CLIPCropScorer
 
-# The package in the exported folder: copies of these files
+# The package in the exported folder: copies of these files, in the same subfolders
 RUNNER_PACKAGE = 'mmzeg_onnx'
-RUNNER_FILES = ('onnx_runner.py', 'onnx_arrays.py', 'onnx_images.py')
+RUNNER_FILES = (
+    'deployment/__init__.py',
+    'deployment/onnx_arrays.py',
+    'deployment/onnx_images.py',
+    'deployment/onnx_runner.py',
+    'utils/__init__.py',
+    'utils/image_decoding.py',
+)
 
 T = TypeVar('T')
 
@@ -56,13 +63,18 @@ def export(inferencer: ZeroShotInferencer, folder: Path) -> dict[str, float]:
     # Write what the runner reads besides the graphs
     write_class_embeddings(folder / NAMES, embeddings)
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding='utf-8')
-    # Copy the runner
-    package = folder / RUNNER_PACKAGE
-    package.mkdir()
-    for name in RUNNER_FILES:
-        shutil.copy(Path(__file__).with_name(name), package)
-    (package / '__init__.py').write_text("from .onnx_runner import OnnxRunner\n\n__all__ = ['OnnxRunner']\n")
+    copy_runner(folder)
     return differences
+
+
+def copy_runner(folder: Path) -> None:
+    """Write the runner into a folder, as the package ``mmzeg_onnx``."""
+    package = folder / RUNNER_PACKAGE
+    for name in RUNNER_FILES:
+        target = package / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(mmzeg.__file__).parent / name, target)
+    (package / '__init__.py').write_text("from .deployment import OnnxRunner\n\n__all__ = ['OnnxRunner']\n")
 
 
 def write_folder(folder: Path, fill: Callable[[Path], T]) -> T:
@@ -108,7 +120,7 @@ def resize_steps(pipeline: Sequence[dict]) -> list[dict]:
     resizes = []
     for step in pipeline:
         kind = step['type']
-        if kind in (*LOADING_TRANSFORMS, 'PackSegInputs'):
+        if is_loader(step) or kind == 'PackSegInputs':
             continue
         interpolation = step.get('interpolation', 'bilinear')
         if interpolation != 'bilinear':

@@ -1,47 +1,12 @@
-"""Images for the ONNX runner: read them, resize and pad them as the exported config's test pipeline does.
+"""Images for the ONNX runner: resize and pad them as the exported config's test pipeline does.
 
 ``tools/deployment/export_onnx.py`` copies this file into the exported folder, so it imports neither mmzeg nor PyTorch.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
-
-
-def read_image(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
-    """Read an image as (H, W, 3) uint8 RGB, with its EXIF orientation applied.
-
-    ``mmzeg.utils.image_decoding`` reads more kinds of files, and needs mmzeg.
-
-    Args:
-        source (str | Path | np.ndarray | Image.Image): A file, an array (H, W, 3) uint8 BGR, or a PIL image.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: A truncated file or not an image, an array of another form, more than 8 bits, or transparency.
-    """
-    # Arrays
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-            raise ValueError(f'an array of {source.dtype} {source.shape}: give (H, W, 3) uint8, BGR')
-        return np.ascontiguousarray(source[..., ::-1])
-    # Files
-    if not isinstance(source, Image.Image):
-        try:
-            with Image.open(source) as opened:
-                return read_image(opened)
-        except FileNotFoundError:
-            raise
-        except (OSError, SyntaxError) as error:  # Pillow's own errors are subclasses
-            raise ValueError(f'{source}: truncated or not an image ({error}); copy or download it again') from error
-    # PIL images
-    if source.mode[0] in 'IF' or source.has_transparency_data:
-        raise ValueError(
-            f'an image of mode {source.mode}, with more than 8 bits or with transparency: convert it to RGB'
-        )
-    return np.asarray(ImageOps.exif_transpose(source).convert('RGB'))
+from PIL import Image
 
 
 def resize_image(image: np.ndarray, step: dict) -> np.ndarray:

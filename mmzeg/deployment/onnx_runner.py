@@ -1,6 +1,6 @@
 """Segment images by any class names with ONNX Runtime, without PyTorch.
 
-``tools/deployment/export_onnx.py`` copies this file, and the two that it imports, into the exported folder as package
+``tools/deployment/export_onnx.py`` copies this file, and those that it imports, into the exported folder as package
 ``mmzeg_onnx``. So their imports are relative, and nothing else of mmzeg is needed.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..utils.image_decoding import read_image
 from .onnx_arrays import (
     class_offset,
     crop_segments,
@@ -22,7 +23,7 @@ from .onnx_arrays import (
     normalize,
     unique_masks,
 )
-from .onnx_images import pad_image, padded_size, read_image, resize_image
+from .onnx_images import pad_image, padded_size, resize_image
 
 FORMAT = 3
 SEGMENTS = 'segments.onnx'
@@ -95,7 +96,8 @@ class OnnxRunner:
         """Segment an image.
 
         Args:
-            image (str | Path | np.ndarray | Image.Image): A file, an array (H, W, 3) uint8 BGR, or a PIL image.
+            image (str | Path | np.ndarray | Image.Image): A file, an array (H, W, 3) or (H, W) uint8 BGR, or a PIL
+                image, read as ``mmzeg.apis.ZeroShotInferencer`` reads it.
             classes (Sequence[str], optional): Class names with embeddings in ``names.npz``; "sofa, couch" is one class
                 with a synonym. Defaults to the exported config's.
             seen (Sequence[str], optional): Those of ``classes`` that are scored and calibrated as seen. Defaults to

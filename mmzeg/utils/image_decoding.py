@@ -1,4 +1,7 @@
-"""Decoding of images as RGB arrays: the one reader of datasets, the inferencer and the demo page."""
+"""Decoding of images as RGB arrays: the one reader of datasets, the inferencer, the demo page and the ONNX runner.
+
+``tools/deployment/export_onnx.py`` copies this file into the exported folder, so it imports neither mmzeg nor PyTorch.
+"""
 
 import os
 import warnings
@@ -6,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 try:
     from pillow_heif import register_heif_opener
@@ -52,6 +55,16 @@ def read_image(source: str | Path | np.ndarray | Image.Image) -> np.ndarray:
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """Decode the content of an image file as ``read_image`` does; ``name`` is for error messages."""
     return _decode(BytesIO(content), name)
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Return how a camera held an image, 1 to 8 (1: upright); 2, 4, 5 and 7 are mirrored, 5 to 8 swap the sides."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an open image after its EXIF orientation is applied, as ``read_image`` does."""
+    return image.size[::-1] if exif_orientation(image) >= 5 else image.size
 
 
 def is_plain_image(content: bytes) -> bool:
