@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Creates the virtual environment of a stack: tools/setup_env.sh STACK VENV [PYTHON]
+# Creates the virtual environment of a stack: [EXTRAS=test] tools/setup_env.sh STACK VENV [PYTHON]
+# EXTRAS are those of setup.py, of which "test" contains all. With "test" it also installs the browser of the tests.
 # Safe to run again: pip keeps installed packages of the right version, and completes a partial environment.
 set -euo pipefail
 
 stack=${1:?usage: setup_env.sh official|onedl VENV [PYTHON]}
 venv=${2:?usage: setup_env.sh official|onedl VENV [PYTHON]}
 python=${3:-python3}
+extras=${EXTRAS:-test}
 cd "$(dirname "$0")/.."
 
 case "$stack" in
@@ -59,6 +61,6 @@ echo "[3/4] mmsegmentation, mmdet, open_clip, tools"
 # The setup files of OneDL's source releases need torch: no build isolation.
 install --no-build-isolation "${mm}mmsegmentation" "$mmdet" open_clip_torch scipy
 echo "[4/4] mmzeg, in place"
-install --no-build-isolation -e ".[test]"
-bash tools/setup_browser.sh
+install --no-build-isolation -e ".[$extras]"
+[ "$extras" != test ] || bash tools/setup_browser.sh
 "$py" -c "import mmcv.ops, mmzeg.models; print('mmzeg', mmzeg.__version__, 'is ready in $venv')"

@@ -250,14 +250,15 @@ def check(command):
         targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
         for word in words[words.index('make') + 1 :]:
             assert word in targets or re.fullmatch(r'(STACK|PYTHON)=\S+', word), f'{command}: make has no {word}'
-    tools = [ROOT / word for word in words if word.startswith('tools/') and word.endswith(('.py', '.sh'))]
-    if not tools:
+    names = [word for word in words if word.startswith('tools/') and word.endswith(('.py', '.sh'))]
+    if not names:
         return
-    source = tools[0].read_text()
-    if tools[0].suffix == '.sh':
-        source += (ROOT / 'tools' / ('test.py' if 'test' in tools[0].name else 'train.py')).read_text()
-    for word in words:
-        assert not word.startswith('--') or f"'{word}'" in source, f'{command}: {tools[0].name} has no {word}'
+    tool = ROOT / names[0]
+    source = tool.read_text()
+    if tool.suffix == '.sh':
+        source += (ROOT / 'tools' / ('test.py' if 'test' in tool.name else 'train.py')).read_text()
+    for word in words[words.index(names[0]) :]:
+        assert not word.startswith('--') or f"'{word}'" in source, f'{command}: {tool.name} has no {word}'
     configs = [word for word in words if word.startswith('configs/')]
     if configs and '--cfg-options' in words:
         cfg = Config.fromfile(ROOT / configs[0])
