@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import ConfigDict, DictAction
 from mmengine.runner import Runner
 
-from mmzeg.engine import ensure_vocabulary_check
+from mmzeg.engine import ensure_check_hooks
 from mmzeg.evaluation.report import make_report
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
@@ -72,7 +72,7 @@ def main() -> None:
     check_config(cfg, ('test_dataloader',))
     use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg)
-    ensure_vocabulary_check(runner)
+    ensure_check_hooks(runner)
     metrics = runner.test()
     if runner.rank == 0:
         report = make_report(reported_cfg, runner.model, metrics, runner.test_evaluator.metrics)

@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmzeg.engine import ensure_vocabulary_check
+from mmzeg.engine import ensure_check_hooks
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.utils.processes import use_gloo_without_gpu
@@ -45,7 +45,7 @@ def main() -> None:
     check_config(cfg, ('train_dataloader', 'val_dataloader'))
     use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
-    ensure_vocabulary_check(runner)
+    ensure_check_hooks(runner)
     runner.train()
 
 

@@ -15,7 +15,8 @@ default_hooks = dict(
     checkpoint=dict(type='mmzeg.AtomicCheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='mmzeg.SegVisualizationHook'),
-    # Not in custom_hooks: a config that sets that list would drop the check.
+    # Not in custom_hooks: a config that sets that list would drop the checks.
     vocabulary_check=dict(type='mmzeg.VocabularyCheckHook'),
+    pipeline_check=dict(type='mmzeg.PipelineCheckHook'),
 )
 tta_model = dict(type='mmzeg.ZeroShotTTAModel')

@@ -1,20 +1,34 @@
 """The test pipeline of a config, applied to images instead of the files of a dataset."""
 
+from collections.abc import Callable, Iterator
+
 import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config
+from mmseg.datasets.transforms import LoadImageFromNDArray
 
-# Transforms that read a dataset's files.
-LOADING_TRANSFORMS = ('LoadImageFromFile', 'mmzeg.DrawScene', 'LoadAnnotations', 'mmzeg.LoadLabels')
+from mmzeg.datasets.transforms.loaders import is_loader
+from mmzeg.utils.run_checks import datasets_of
+
 # Pixels that may reach the network. Published configs resize to at most 1.6 million, which take R101 about 1.2 GB.
 MAX_INPUT_PIXELS = 1 << 22
 
 
 def build_input_pipeline(cfg: Config) -> Compose:
     """Build the test pipeline of a config, with a loader of arrays in place of its loading transforms."""
-    transforms = [step for step in cfg.test_dataloader.dataset.pipeline if step['type'] not in LOADING_TRANSFORMS]
-    return Compose([dict(type='mmseg.LoadImageFromNDArray'), *transforms])
+    dataset, *_ = datasets_of(cfg.test_dataloader.dataset)
+    transforms = [transform for transform in _single_transforms(Compose(dataset.pipeline)) if not is_loader(transform)]
+    return Compose([LoadImageFromNDArray(), *transforms])
+
+
+def _single_transforms(pipeline: Compose) -> Iterator[Callable]:
+    """Yield the transforms of a pipeline, and those of the pipelines in it."""
+    for transform in pipeline:
+        if isinstance(transform, Compose):
+            yield from _single_transforms(transform)
+        else:
+            yield transform
 
 
 def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
@@ -24,7 +38,8 @@ def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
         dict: ``inputs`` (3, h, w) and ``data_samples``, as mmseg's ``PackSegInputs`` gives them.
 
     Raises:
-        ValueError: The image is too narrow to be resized, or too large for the network.
+        ValueError: The image is too narrow to be resized, or too large for the network; or a transform needs what only
+            the files of a dataset have.
     """
     height, width = image.shape[:2]
     try:
@@ -32,6 +47,11 @@ def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
     except (cv2.error, ValueError, ZeroDivisionError) as error:
         raise ValueError(
             f'an image of {width} x {height} cannot be resized to the size of the test pipeline: crop or pad it'
+        ) from error
+    except KeyError as error:
+        raise ValueError(
+            f'test_dataloader.dataset.pipeline: a transform needs {error}, which an image without a dataset does not '
+            'have: remove that transform'
         ) from error
     if data['inputs'][0].numel() > MAX_INPUT_PIXELS:
         raise ValueError(

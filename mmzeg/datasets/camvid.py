@@ -2,11 +2,12 @@
 
 from mmseg.datasets import BaseSegDataset
 
+from mmzeg.datasets.named_errors import NamedErrors
 from mmzeg.registry import DATASETS
 
 
 @DATASETS.register_module()
-class CamVidDataset(BaseSegDataset):
+class CamVidDataset(NamedErrors, BaseSegDataset):
     """Images in ``images/SPLIT/*.jpg``, label maps in ``annotations/SPLIT/*.png``: values 0 to 10, 255 void.
 
     Args:

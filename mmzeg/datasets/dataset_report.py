@@ -14,7 +14,8 @@ from mmseg.utils import register_all_modules
 
 from mmzeg.class_names import check_class_names
 from mmzeg.datasets.coco_numbering import find_numbering_problems
-from mmzeg.datasets.sample_inspection import inspect_sample, list_samples
+from mmzeg.datasets.joined_datasets import find_join_problems
+from mmzeg.datasets.sample_inspection import DOUBTS, inspect_sample, list_samples
 from mmzeg.utils.preflight import datasets_of
 
 
@@ -44,8 +45,8 @@ class DatasetReport:
         # Pixels of a class index, and number of images that hold it.
         self._pixels: Counter[int] = Counter()
         self._images: Counter[int] = Counter()
-        # Images whose bits or transparency loading changes.
-        self._converted: list[str] = []
+        # Key of ``DOUBTS`` -> images.
+        self._doubtful: dict[str, list[str]] = {key: [] for key in DOUBTS}
         # Digest of an image's file -> its path.
         self._path_of_digest: dict[bytes, str] = {}
 
@@ -69,6 +70,7 @@ class DatasetReport:
         report = cls(cfg.get('unseen_classes', ()), training=split == 'train')
 
         # List the files of the split.
+        report.problems.extend(find_join_problems(cfg[f'{split}_dataloader'].dataset, f'{split}_dataloader.dataset'))
         samples = []
         datasets = datasets_of(cfg[f'{split}_dataloader'].dataset)
         for dataset in datasets:
@@ -98,10 +100,8 @@ class DatasetReport:
         return report
 
     def add_classes(self, classes: Iterable[str]) -> None:
-        """Add the classes of a dataset; joined datasets must have the same classes."""
+        """Add the classes of a dataset; joined datasets must have the same ones."""
         classes = list(check_class_names(classes, 'classes'))
-        if self.classes and classes != self.classes:
-            self.problems.append('joined datasets have different class lists: give all the same')
         self.classes = self.classes or classes
         leaked = [name for name in classes if name in self.unseen] if self.training else []
         if leaked:
@@ -114,8 +114,8 @@ class DatasetReport:
         self._pixels.update(result['counts'])
         self._images.update(result['counts'].keys())
         self._images_by_value.update(result['values'])
-        if result['converted']:
-            self._converted.append(result['path'])
+        for key in result['doubts']:
+            self._doubtful[key].append(result['path'])
         if not result['counts'] and not result['problems']:
             self.warnings.append(f'{result["path"]}: no labelled pixel')
         if result['digest'] is not None:
@@ -142,21 +142,27 @@ class DatasetReport:
         ]
 
     def all_warnings(self) -> list[str]:
-        """Return the warnings about files, one about converted images, and one for every class without pixels."""
+        """Return the warnings about files, one for every kind of doubtful images, and one for every absent class."""
         warnings = list(self.warnings)
-        if self._converted:
-            path, number = self._converted[0], len(self._converted)
-            warnings.append(
-                f'{path}: not 8 bits of RGB or grey without transparency, the first of {number} such images: '
-                'loaded as 16 bits divided by 257, on white, first frame'
-            )
+        for key, paths in self._doubtful.items():
+            if paths:
+                warnings.append(f'{paths[0]}: {DOUBTS[key].format(number=len(paths))}')
         absent = [row['name'] for row in self.class_rows() if not row['pixels']]
         return warnings + [f'class {name!r} has no pixel' for name in absent]
 
     def to_dict(self) -> dict:
-        """Return the report for JSON: ``classes`` (see ``class_rows``), ``images``, ``warnings`` and ``wrong``."""
+        """Return the report for JSON.
+
+        Returns:
+            dict: ``classes`` (see ``class_rows``), number of ``images``, ``warnings``, ``wrong``, and ``doubtful``: for
+            every kind of doubtful images all their files.
+        """
         return dict(
-            classes=self.class_rows(), images=self.num_images, warnings=self.all_warnings(), wrong=self.problems
+            classes=self.class_rows(),
+            images=self.num_images,
+            warnings=self.all_warnings(),
+            wrong=self.problems,
+            doubtful={key: paths for key, paths in self._doubtful.items() if paths},
         )
 
 

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from mmzeg.class_names import check_class_names
+from mmzeg.datasets.named_errors import NamedErrors
 from mmzeg.registry import DATASETS
 from mmzeg.utils.image_decoding import IMAGE_SUFFIXES
 
@@ -18,7 +19,7 @@ Labels = Sequence[str] | Mapping[str, int] | Sequence[tuple[str, int]]
 
 
 @DATASETS.register_module()
-class FolderDataset(BaseSegDataset):
+class FolderDataset(NamedErrors, BaseSegDataset):
     """A custom dataset: any dataset whose classes and label values a config lists.
 
     mmseg's ``BaseSegDataset`` fixes all classes of a dataset in its Python class; here they are a field, so that
@@ -190,12 +191,21 @@ def unmatched_message(dataset: FolderDataset, unmatched: Sequence[str]) -> str:
 
 def _parse_labels(labels: Labels) -> dict[str, int]:
     """Return class name -> value for any form of ``labels``."""
-    pairs = list(labels.items() if isinstance(labels, Mapping) else labels)
-    if all(isinstance(name, str) for name in pairs):
-        pairs = [(name, value) for value, name in enumerate(pairs)]
+    if isinstance(labels, str) or not isinstance(labels, (Mapping, Sequence)):
+        raise ValueError(f'labels={labels!r}: give a list of class names, or a dict of class name to value')
+    if isinstance(labels, Mapping):
+        pairs = list(labels.items())
+    elif all(isinstance(name, str) for name in labels):
+        pairs = [(name, value) for value, name in enumerate(labels)]
+    else:
+        pairs = list(labels)
     for pair in pairs:
-        if isinstance(pair, str) or len(pair) != 2:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f'labels has {pair!r} among pairs: give all entries as (class name, value)')
+        if isinstance(pair[1], str) and not isinstance(pair[0], str):
+            raise ValueError(
+                f'labels: {pair[0]!r} stands before {pair[1]!r}: give the class name first, then its value'
+            )
     names = check_class_names([name for name, _ in pairs], 'labels', allow_empty=False)
     values = [value for _, value in pairs]
     name_of: dict[int, str] = {}

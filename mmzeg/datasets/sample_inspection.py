@@ -6,12 +6,28 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.config import ConfigDict
-from PIL import ExifTags, Image
+from PIL import Image
 
 from mmzeg.datasets.folder_dataset import FolderDataset, no_image_message, unmatched_message
-from mmzeg.datasets.transforms.load_labels import label_lookup_table, read_label_map
+from mmzeg.datasets.transforms.load_labels import label_lookup_table, read_label_map, size_remedy
 from mmzeg.registry import DATASETS
-from mmzeg.utils.image_decoding import is_plain_image
+from mmzeg.utils.image_decoding import exif_orientation, is_plain_image, upright_size
+
+# What may be wrong with an image, said once for all such images.
+DOUBTS = dict(
+    converted=(
+        'not 8 bits of RGB or grey without transparency, the first of {number} such images: loaded as 16 bits divided '
+        'by 257, on white, first frame'
+    ),
+    dark=(
+        'grey of 16 bits without a value above 4095, the first of {number} such images: 12 bits stored in 16 become '
+        'nearly black, as values are divided by 257: multiply them by 16'
+    ),
+    turned=(
+        'its EXIF orientation mirrors or turns it and keeps its size, the first of {number} such images: look whether '
+        'the label map fits the upright image or the stored pixels, which sizes do not tell'
+    ),
+)
 
 
 def list_samples(config: ConfigDict) -> tuple[list[dict], list[str], list[str], list[str]]:
@@ -67,11 +83,11 @@ def inspect_sample(sample: dict) -> dict:
         sample (dict): A sample of ``list_samples``; ``seg_map_path`` is None for an image without labels.
 
     Returns:
-        dict: ``path`` of the image; ``digest`` of its file (None: not readable); ``converted``, whether loading it
-        changes bits or transparency; ``counts``, pixels of every class index; ``values``, the values in the label map's
-        file; ``problems``, lines of text.
+        dict: ``path`` of the image; ``digest`` of its file (None: not readable); ``doubts``, keys of ``DOUBTS``;
+        ``counts``, pixels of every class index; ``values``, the values in the label map's file; ``problems``, lines of
+        text.
     """
-    digest, size, is_converted, problems = _inspect_image(sample)
+    digest, size, doubts, problems = _inspect_image(sample)
     counts, values = {}, []
     if sample['seg_map_path'] is not None:
         try:
@@ -84,34 +100,40 @@ def inspect_sample(sample: dict) -> dict:
     return dict(
         path=str(sample['img_path']),
         digest=digest,
-        converted=is_converted,
+        doubts=doubts,
         counts=counts,
         values=values,
         problems=problems,
     )
 
 
-def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, bool, list[str]]:
-    """Return an image's digest, its width and height as training loads it, if it is converted, and its problems."""
+def _inspect_image(sample: dict) -> tuple[bytes | None, tuple[int, int] | None, list[str], list[str]]:
+    """Return an image's digest, its width and height as training loads it, its doubts and its problems."""
     path = Path(sample['img_path'])
-    digest, size, is_converted = None, None, False
+    digest, size, doubts = None, None, []
     try:
         content = path.read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        is_converted = not is_plain_image(content)
+        if not is_plain_image(content):
+            doubts.append('converted')
         with Image.open(io.BytesIO(content)) as image:
-            # Training applies the camera's orientation; 5 to 8 swap width and height.
-            is_transposed = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-            size = image.size[::-1] if is_transposed else image.size
+            # Training applies the camera's orientation.
+            size = upright_size(image)
+            is_turned = exif_orientation(image) > 1
+            is_same_size = size == image.size
             if sample['seg_map_path'] is not None:
                 # Read a JPEG to its end, but do not decode it at full size.
                 image.draft('L', (1, 1))
                 image.load()
+                if is_turned and is_same_size:
+                    doubts.append('turned')
+                if image.mode.startswith('I') and image.getextrema()[1] < 4096:
+                    doubts.append('dark')
     except FileNotFoundError:
-        return digest, size, False, [f'{path}: does not exist']
+        return digest, size, [], [f'{path}: does not exist']
     except (OSError, SyntaxError, ValueError) as error:
-        return digest, size, False, [f'{path}: truncated or not an image ({error})']
-    return digest, size, is_converted, []
+        return digest, size, [], [f'{path}: truncated or not an image ({error})']
+    return digest, size, doubts, []
 
 
 def _inspect_label_map(sample: dict, image_size: tuple[int, int] | None) -> tuple[dict[int, int], list[int], list[str]]:
@@ -121,8 +143,10 @@ def _inspect_label_map(sample: dict, image_size: tuple[int, int] | None) -> tupl
     labels = read_label_map(path, Path(path).read_bytes(), ignore_index)
     problems = []
     if image_size is not None and labels.shape[::-1] != image_size:
+        width, height = image_size
+        remedy = size_remedy(labels.shape, (height, width), sample['img_path'])
         problems.append(
-            f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image has {image_size[0]} x {image_size[1]}'
+            f'{path}: {labels.shape[1]} x {labels.shape[0]} pixels, but its image has {width} x {height}: {remedy}'
         )
 
     # Count the pixels of every class; values that become no class are unknown.

@@ -22,7 +22,7 @@ class VocabularyCheckHook(Hook):
         ConnectionError: CLIP's weights are out of reach.
 
     The configs set the hook in ``default_hooks``, which a config's own ``custom_hooks`` list does not replace;
-    ``tools/train.py`` and ``tools/test.py`` add it to any config by ``ensure_vocabulary_check``.
+    ``tools/train.py`` and ``tools/test.py`` add it to any config by ``ensure_check_hooks``.
     """
 
     priority = 'VERY_HIGH'
@@ -69,11 +69,3 @@ class VocabularyCheckHook(Hook):
         device = classifier.text_embeddings(training=False).device
         if getattr(model, 'scorer', None) is not None and model.fusion.needs_scorer:
             model.scorer.prepare(vocabulary, device)
-
-
-def ensure_vocabulary_check(runner: Runner) -> None:
-    """Register a ``VocabularyCheckHook`` with a runner whose model classifies by text, unless it has one."""
-    head = getattr(unwrap(runner.model), 'decode_head', None)
-    has_hook = any(isinstance(hook, VocabularyCheckHook) for hook in runner.hooks)
-    if hasattr(head, 'classifier') and not has_hook:
-        runner.register_hook(VocabularyCheckHook())

@@ -4,6 +4,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmzeg.datasets.dataloader_check import check_dataloader
 from mmzeg.utils.preflight import check_config
 
 
@@ -17,7 +18,7 @@ def load_for_evaluation(cfg: Config, checkpoint: str, split: str) -> tuple[Runne
 
     Raises:
         FileNotFoundError: The checkpoint or a data folder does not exist.
-        ValueError: No data loader for the split, or the classes of dataset and model differ.
+        ValueError: No data loader for the split, the classes of dataset and model differ, or as ``check_dataloader``.
     """
     require_dataloader(cfg, split)
     # MMEngine writes the config into the work dir, so the training's own would get this changed config.
@@ -33,6 +34,7 @@ def load_for_evaluation(cfg: Config, checkpoint: str, split: str) -> tuple[Runne
     meta = loader.dataset.metainfo
     unseen = meta.get('unseen_classes', ())
     runner.model.vocabulary.check_matches(meta['classes'], f'the dataset of {split}_dataloader', unseen=unseen)
+    check_dataloader(loader, f'{split}_dataloader', is_training=False, needs_labels=True)
     return runner, loader
 
 

@@ -87,7 +87,13 @@ class ZeroShotMIoU(BaseMetric):
         for sample in data_samples:
             name = str(sample.get('img_path') or f'sample {self._samples}')
             if 'gt_sem_seg' not in sample:
-                raise ValueError(f"{name}: no label to compare with: add dict(type='mmzeg.LoadLabels') to the pipeline")
+                # A sample without a label map has no such key.
+                remedy = (
+                    "add dict(type='mmzeg.LoadLabels') to the pipeline"
+                    if sample.get('seg_map_path')
+                    else 'the dataset has no label maps: set data_prefix.seg_map_path to their folder'
+                )
+                raise ValueError(f'{name}: no label to compare with: {remedy}')
             prediction = _label_map(sample['pred_sem_seg'])
             label = _label_map(sample['gt_sem_seg'])
             areas = count_areas(prediction, label.to(prediction.device), num_classes, self.ignore_index, name)

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
 
+from mmzeg.datasets.joined_datasets import find_join_problems
 from mmzeg.datasets.transforms.load_image import register_image_loader
 from mmzeg.utils.error_messages import bad_input_message, log_traceback, one_line
 from mmzeg.utils.run_checks import check_run, config_children, datasets_of
@@ -54,8 +57,11 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     # Data folders and class lists.
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     for field in dataloaders:
-        for dataset in datasets_of((cfg.get(field) or {}).get('dataset', {})):
+        dataset_config = (cfg.get(field) or {}).get('dataset', {})
+        for dataset in datasets_of(dataset_config):
             _check_dataset(dataset, field)
+        for problem in find_join_problems(dataset_config, f'{field}.dataset'):
+            raise ValueError(problem)
     # Fields that must fit together.
     check_run(cfg, dataloaders)
 
@@ -71,6 +77,16 @@ def check_device(device: str) -> None:
 
 
 def _check_dataset(dataset: dict, field: str) -> None:
+    # Fields of the folders, which had other names in mmseg 0.x.
+    dataset_class = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else dataset.get('type')
+    if isinstance(dataset_class, type) and issubclass(dataset_class, BaseSegDataset):
+        prefix = dataset.get('data_prefix', dict(img_path=''))
+        old_fields = [name for name in ('img_dir', 'ann_dir') if name in dataset]
+        if old_fields or 'img_path' not in prefix:
+            name = old_fields[0] if old_fields else f'data_prefix={dict(prefix)}'
+            raise ValueError(
+                f"{field}.dataset.{name}: the folders are named by data_prefix=dict(img_path='...', seg_map_path='...')"
+            )
     for prefix in dataset.get('data_prefix', {}).values():
         folder = Path(dataset.get('data_root') or '', prefix or '')
         if '://' not in str(folder) and not folder.is_dir():
@@ -79,7 +95,7 @@ def _check_dataset(dataset: dict, field: str) -> None:
     if classes is None or isinstance(classes, str):
         return
     Vocabulary(classes, unseen=dataset.metainfo.get('unseen_classes'))
-    known = (getattr(DATASETS.get(dataset.type), 'METAINFO', {}) or {}).get('classes')
+    known = (getattr(dataset_class, 'METAINFO', {}) or {}).get('classes')
     missing = [name for name in classes if known and name not in known]
     if missing:
         raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')

@@ -6,7 +6,9 @@ Each mistake would otherwise show at the first validation, after the last iterat
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import signature
 
-from mmengine.registry import DATASETS, OPTIMIZERS
+from mmseg.registry import DATASETS, OPTIMIZERS
+
+from mmzeg.datasets.transforms.loaders import loads_labels
 
 # What ``ZeroShotMIoU`` returns.
 METRIC_KEYS = ('seen_mIoU', 'unseen_mIoU', 'hIoU', 'mIoU', 'aAcc', 'mAcc')
@@ -135,7 +137,9 @@ def _sides(value: object) -> tuple[int, int] | None:
 
 def _check_zero_label(dataset: Mapping, field: str) -> None:
     labels = dataset.get('labels')
-    is_listed = isinstance(labels, Mapping) or not all(isinstance(label, str) for label in labels or ())
+    is_listed = isinstance(labels, Mapping) or (
+        isinstance(labels, (list, tuple)) and not all(isinstance(label, str) for label in labels)
+    )
     if _type_name(dataset) == 'FolderDataset' and dataset.get('reduce_zero_label') and is_listed:
         raise ValueError(
             f'{field}.dataset.reduce_zero_label=True would subtract 1 from the values that labels lists, so that every '
@@ -156,7 +160,7 @@ def _check_ignore_index(cfg: Mapping, field: str, dataset: Mapping) -> None:
     pipeline = dataset.get('pipeline') or ()
     name = f'{field}.dataset.pipeline'
     # Transforms before the loading of labels do not change them.
-    first = next((index + 1 for index, transform in enumerate(pipeline) if _loads_labels(transform)), 0)
+    first = next((index + 1 for index, transform in enumerate(pipeline) if loads_labels(transform)), 0)
     if first or is_training:
         later = {str(index): transform for index, transform in enumerate(pipeline) if index >= first}
         values = [*values, *_pipeline_ignore_indices(later, name)]
@@ -166,10 +170,6 @@ def _check_ignore_index(cfg: Mapping, field: str, dataset: Mapping) -> None:
                 f'{name} is {value}, but pixels without a class have the value {expected} in {field}.dataset '
                 '(ignore_index): set both to the same value'
             )
-
-
-def _loads_labels(transform: object) -> bool:
-    return isinstance(transform, Mapping) and _type_name(transform) in ('LoadLabels', 'LoadAnnotations', 'DrawScene')
 
 
 def _dataset_ignore_index(dataset: Mapping) -> int | None:

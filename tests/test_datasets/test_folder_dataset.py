@@ -136,3 +136,51 @@ def test_missing_folder_or_list(folder):
     (folder / 'ann').rmdir()
     with pytest.raises(FileNotFoundError, match='ann: no such folder'):
         build(folder)
+
+
+@pytest.mark.parametrize(
+    'labels, message',
+    [
+        # Text was a list of letters: "class 'road' of metainfo is not among labels".
+        ('road', "labels='road': give a list of class names"),
+        ('classes.txt', "labels='classes.txt': give a list of class names"),
+        # These were tracebacks.
+        (None, 'labels=None: give a list'),
+        (2, 'labels=2: give a list'),
+        ([5.0, 8.0], 'labels has 5.0 among pairs'),
+        (dict(road=5.0), "class 'road' in labels: the value 5.0 is no integer"),
+        (dict(road='5'), "class 'road' in labels: the value '5' is no integer"),
+        ({5: 'road'}, "labels: 5 stands before 'road': give the class name first, then its value"),
+    ],
+)
+def test_labels_of_other_forms(labels, message):
+    with pytest.raises(ValueError, match=message):
+        DATASETS.build(dict(type='mmzeg.FolderDataset', labels=labels, lazy_init=True))
+
+
+@pytest.mark.parametrize('type_name', ['mmzeg.FolderDataset', 'mmzeg.CamVidDataset'])
+def test_images_that_a_transform_cannot_process_are_named(folder, type_name):
+    """The error was OpenCV's, which names no file."""
+    path = folder / 'img/a.jpg'
+    Image.new('RGB', (1500, 1)).save(path)
+    Image.fromarray(np.full((1, 1500), 7, np.uint8)).save(folder / 'ann/a.png')
+    resize = dict(type='RandomResize', scale=(64, 48), ratio_range=(0.5, 2.0), keep_ratio=True)
+    labels = dict(labels=dict(sky=7)) if type_name == 'mmzeg.FolderDataset' else {}
+    dataset = DATASETS.build(
+        dict(
+            type=type_name,
+            data_root=str(folder),
+            data_prefix=dict(img_path='img', seg_map_path='ann'),
+            pipeline=[dict(type='LoadImageFromFile'), dict(type='mmzeg.LoadLabels'), resize],
+            **labels,
+        )
+    )
+    with pytest.raises(
+        ValueError, match=rf'^{path}: a transform .* cannot process this image \(OpenCV.* narrow'
+    ) as raised:
+        dataset[0]
+    assert '\n' not in str(raised.value)
+    # An error that names a file stays as it is.
+    path.write_bytes(b'')
+    with pytest.raises(ValueError, match=f'^{path}: truncated or not an image; make or download it again$'):
+        dataset[0]

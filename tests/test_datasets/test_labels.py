@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mmzeg.registry import DATASETS, TRANSFORMS
 
@@ -109,3 +109,38 @@ def test_truncated_file_is_refused(tmp_path):
     path.write_text('text')
     with pytest.raises(ValueError, match='a.png: truncated or not an image'):
         load(path)
+
+
+def test_numpy_files_are_named(tmp_path):
+    """The message was "truncated or not an image", with the address of a buffer."""
+    np.save(tmp_path / 'a.npy', np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match='a.npy: a NumPy file: write it as a PNG, as by PIL.Image.fromarray'):
+        load(tmp_path / 'a.npy')
+    (tmp_path / 'a.png').write_text('no image')
+    with pytest.raises(ValueError, match='a.png: truncated or not an image; make or download it again$'):
+        load(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('orientation', [5, 6, 7, 8])
+def test_label_maps_of_the_stored_pixels(tmp_path, orientation):
+    """A photo whose EXIF orientation turns it, and a label map that was drawn on the stored pixels."""
+    photo = Image.new('RGB', (12, 8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photo.save(tmp_path / 'a.jpg', exif=exif)
+    labels = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    path = save(labels, tmp_path / 'a.png')
+    fields = dict(img_path=str(tmp_path / 'a.jpg'), ori_shape=(12, 8))
+    with pytest.raises(ValueError, match='12 x 8 pixels but .*a.jpg is 8 x 12: .* size of the stored pixels, .* turn'):
+        load(path, **fields)
+    # Turned in the same way it is loaded.
+    turned = ImageOps.exif_transpose(Image.open(save_with_exif(labels, tmp_path / 'turned.png', exif)))
+    assert np.array_equal(load(save(np.asarray(turned), path), **fields), np.asarray(turned))
+    # Another size has another remedy.
+    with pytest.raises(ValueError, match='give both the same size'):
+        load(save(labels[:4], path), **fields)
+
+
+def save_with_exif(labels, path, exif):
+    Image.fromarray(labels).save(path, exif=exif)
+    return path

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.utils import register_all_modules
 
-from mmzeg.engine import VocabularyCheckHook, ensure_vocabulary_check
+from mmzeg.engine import VocabularyCheckHook, ensure_check_hooks
 from mmzeg.evaluation import ZeroShotMIoU
 from mmzeg.models import CLIPCropScorer
 from mmzeg.registry import MODELS
@@ -95,7 +95,7 @@ def test_custom_hooks_do_not_drop_the_check(tmp_path, monkeypatch, has_default_h
         del cfg.default_hooks['vocabulary_check']
     runner = Runner.from_cfg(cfg)
     if not has_default_hook:
-        ensure_vocabulary_check(runner)
+        ensure_check_hooks(runner)
     swapped = [*reversed(cfg.seen_classes[:2]), *cfg.seen_classes[2:]]
     loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=swapped)))
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, VocabularyCheckHook))
@@ -108,9 +108,9 @@ def test_the_check_is_added_once(runner):
     runner.hooks = []
     runner.register_hook = runner.hooks.append
     for _ in range(2):
-        ensure_vocabulary_check(runner)
-    assert len(runner.hooks) == 1
+        ensure_check_hooks(runner)
+    assert sum(isinstance(hook, VocabularyCheckHook) for hook in runner.hooks) == 1
     runner.hooks.clear()
     runner.model = torch.nn.Linear(1, 1)  # a model of another package
-    ensure_vocabulary_check(runner)
+    ensure_check_hooks(runner)
     assert not runner.hooks

@@ -73,6 +73,35 @@ def test_size_of_a_rotated_image_is_that_of_training(tree):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_images_whose_label_maps_may_not_fit(tree):
+    """A mirrored photo, a photo whose label map has the stored size, and 12 bits stored in 16."""
+    exif = Image.Exif()
+    for name, orientation in (('train_0', 2), ('train_1', 6)):
+        path = tree / f'images/train/{name}.jpg'
+        exif[ExifTags.Base.Orientation] = orientation
+        Image.open(path).save(path, exif=exif)
+    # check_dataset.py reads formats by their content.
+    path = tree / 'images/train/train_2.jpg'
+    Image.fromarray(np.full((8, 12), 4095, np.uint16)).save(path, format='PNG')
+    result = check(tree, '--json', str(tree / 'report.json'))
+    assert result.returncode == 1, result.stderr
+    lines = [line for line in result.stdout.splitlines() if line.startswith(('warning: ', 'wrong: '))]
+    expected = [
+        'train_2.jpg: not 8 bits of RGB or grey',
+        'train_2.jpg: grey of 16 bits without a value above 4095, the first of 1 such images',
+        'train_0.jpg: its EXIF orientation mirrors or turns it',
+        "class 'lamp' has no pixel",
+        'train_1.png: 12 x 8 pixels, but its image has 8 x 12: the label map has the size of the stored pixels',
+    ]
+    assert len(lines) == len(expected), lines
+    for line, message in zip(lines, expected, strict=True):
+        assert message in line
+    doubtful = json.loads((tree / 'report.json').read_text())['doubtful']
+    assert {key: [Path(path).name for path in paths] for key, paths in doubtful.items()} == dict(
+        converted=['train_2.jpg'], dark=['train_2.jpg'], turned=['train_0.jpg']
+    )
+
+
 def test_planted_problems(tree):
     background = np.zeros((8, 12), np.uint8)
     for name in ('truncated_image', 'truncated_labels', 'no_labels', 'no_image'):
@@ -99,7 +128,7 @@ def test_planted_problems(tree):
             'no_labels.jpg: no label map',
             'unknown_value.png: value 9 is none of the 4 classes',
             'rgb.png: a label map has one value per pixel',
-            'small.png: 12 x 4 pixels, but its image has 12 x 8',
+            'small.png: 12 x 4 pixels, but its image has 12 x 8: give both the same size',
             'val_2.jpg: the same file as',
         ],
         'warning': ['void.jpg: no labelled pixel', 'train_2.jpg: the same file as', "class 'lamp' has no pixel"],

@@ -5,6 +5,7 @@ import zipfile
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.utils import register_all_modules
 
 from mmzeg.utils.preflight import check_config, check_device
 
@@ -38,3 +39,22 @@ def test_a_missing_device(device):
     check_device('cpu')
     with pytest.raises(ValueError, match=f"device '{device}': .*; use device='cpu'$"):
         check_device(device)
+
+
+@pytest.mark.parametrize('type_name', ['mmzeg.FolderDataset', 'BaseSegDataset', 'COCOStuffDataset'])
+@pytest.mark.parametrize(
+    'fields, name',
+    [
+        (dict(data_prefix=dict(img_dir='img', ann_dir='ann')), "data_prefix={'img_dir': 'img', 'ann_dir': 'ann'}"),
+        (dict(img_dir='img', ann_dir='ann'), 'img_dir'),
+        (dict(data_prefix=dict(image_path='.')), "data_prefix={'image_path': '.'}"),
+    ],
+)
+def test_fields_of_folders_with_other_names(type_name, fields, name):
+    """The error was "uri should not be None"."""
+    register_all_modules(init_default_scope=False)
+    cfg = Config(dict(val_dataloader=dict(dataset=dict(type=type_name, **fields))))
+    with pytest.raises(ValueError) as raised:
+        check_config(cfg, ['val_dataloader'])
+    remedy = "the folders are named by data_prefix=dict(img_path='...', seg_map_path='...')"
+    assert str(raised.value) == f'val_dataloader.dataset.{name}: {remedy}'

@@ -2,6 +2,10 @@
 
 python tools/analysis_tools/check_dataset.py configs/zegformer_r101_coco.py --split train --json report.json
 
+Problems: unknown label values, other sizes than the image's, unreadable or missing files, images in training and
+evaluation, joined datasets that do not fit. Warnings: images that loading changes (16 bits, transparency, EXIF
+orientation), copies, images and classes without labels.
+
 The exit code is 1 if there are problems, and 0 if there are only warnings.
 """
 
@@ -22,10 +26,10 @@ MAX_LINES = 20
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='which dataloader to check')
-    parser.add_argument('--json', type=Path, help='also write the complete report to this file')
+    parser.add_argument('--json', type=Path, help='also write the report to this file, with all lines and images')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='number of processes that read files')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     return parser.parse_args()

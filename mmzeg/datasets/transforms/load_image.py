@@ -5,7 +5,8 @@ import mmcv
 import mmengine.fileio as fileio
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmseg.registry import TRANSFORMS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmseg.registry import TRANSFORMS as MMSEG_TRANSFORMS
 from PIL import Image
 
 from mmzeg.utils.image_decoding import decode_image, is_plain_image
@@ -62,6 +63,8 @@ class LoadImageNamingFile(LoadImageFromFile):
 def register_image_loader() -> None:
     """Let every pipeline of this process load images by ``LoadImageNamingFile``.
 
-    It is registered as ``LoadImageFromFile``, the name in configs and in mmseg's code.
+    It is registered as ``LoadImageFromFile``, the name in configs and in mmseg's code. MMEngine's root stands for the
+    scope ``mmcv`` too.
     """
-    TRANSFORMS.register_module(name='LoadImageFromFile', module=LoadImageNamingFile, force=True)
+    for registry in (MMENGINE_TRANSFORMS, MMSEG_TRANSFORMS):
+        registry.register_module(name='LoadImageFromFile', module=LoadImageNamingFile, force=True)

@@ -5,9 +5,10 @@ import io
 import mmengine.fileio as fileio
 import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mmzeg.registry import TRANSFORMS
+from mmzeg.utils.image_decoding import exif_orientation
 
 # Compression changes the values of neighbouring pixels. JPEG 2000 may be lossless, but does not say so.
 LOSSY_FORMATS = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF', 'HEIF')
@@ -37,9 +38,10 @@ class LoadLabels(LoadAnnotations):
         labels = read_label_map(path, fileio.get(path, backend_args=self.backend_args), ignore_index)
         height, width = results.get('ori_shape', labels.shape)[:2]
         if labels.shape != (height, width):
+            remedy = size_remedy(labels.shape, (height, width), results['img_path'], self.backend_args)
             raise ValueError(
                 f'{path} is {labels.shape[1]} x {labels.shape[0]} pixels but its image {results["img_path"]} is '
-                f'{width} x {height}: give both the same size'
+                f'{width} x {height}: {remedy}'
             )
 
         # Map the values of the file to class indices.
@@ -72,12 +74,18 @@ def read_label_map(path: str, content: bytes, ignore_index: int) -> np.ndarray:
         ValueError: Truncated or not an image, several channels, a lossy format, or 8 bits where ``ignore_index`` needs
             16; names the file.
     """
+    if content.startswith(b'\x93NUMPY'):
+        raise ValueError(
+            f'{path}: a NumPy file: write it as a PNG, as by PIL.Image.fromarray(labels.astype("uint16")).save(...)'
+        )
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             mode = image.mode
             is_lossy = image.format in LOSSY_FORMATS or 'jpeg' in str(image.info.get('compression'))
             labels = np.asarray(image)
+    except UnidentifiedImageError as error:
+        raise ValueError(f'{path}: truncated or not an image; make or download it again') from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f'{path}: truncated or not an image ({error}); make or download it again') from error
     if is_lossy:
@@ -96,6 +104,23 @@ def read_label_map(path: str, content: bytes, ignore_index: int) -> np.ndarray:
             "the dataset's converter"
         )
     return labels.astype(np.int64)
+
+
+def size_remedy(
+    label_shape: tuple[int, int], image_shape: tuple[int, int], img_path: str, backend_args: dict | None = None
+) -> str:
+    """Return what to do about a label map of another height and width than its image, whose file is given."""
+    try:
+        with Image.open(io.BytesIO(fileio.get(img_path, backend_args=backend_args))) as image:
+            is_turned = exif_orientation(image) >= 5
+    except (OSError, SyntaxError, ValueError):
+        is_turned = False
+    if is_turned and label_shape == image_shape[::-1]:
+        return (
+            'the label map has the size of the stored pixels, which the EXIF orientation of the image turns; turn the '
+            'label map likewise, or remove the orientation from the EXIF data'
+        )
+    return 'give both the same size'
 
 
 def label_lookup_table(
