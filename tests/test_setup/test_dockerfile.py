@@ -42,15 +42,13 @@ def test_the_build_gets_what_the_package_needs():
 
 
 def test_the_command_serves_the_model_of_the_quick_start(monkeypatch):
-    python, tool, *arguments = json.loads(re.search(r'^CMD (.*)$', TEXT, re.M)[1])
-    assert python == 'python'
-    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    python, tool, config, weights, *flags = json.loads(re.search(r'^CMD (.*)$', TEXT, re.M)[1])
+    assert python == 'python' and config in list_models()
+    monkeypatch.setattr(sys, 'argv', [tool, config, weights, *flags])
     args = load_tool(tool).parse_args()
-    assert args.config in list_models() and args.host == '0.0.0.0'
-    assert f'EXPOSE {args.port}\n' in TEXT
+    assert args.host == '0.0.0.0' and f'EXPOSE {args.port}\n' in TEXT
     monkeypatch.setattr(sys, 'argv', ['quickstart.py'])
     quickstart = load_tool('tools/world/quickstart.py').parse_args()
-    assert Path(quickstart.config).stem == args.config
-    checkpoint = quickstart.work_dir / f'iter_{read_config(args.config).train_cfg.max_iters}.pth'
-    assert args.weights == str(checkpoint)
+    assert Path(quickstart.config).stem == config
+    assert weights == str(quickstart.work_dir / f'iter_{read_config(config).train_cfg.max_iters}.pth')
     assert f' {quickstart.work_dir.parent}\n' in TEXT, 'the user cannot write there'
