@@ -42,13 +42,15 @@ def check_batch(batch: dict, field: str) -> None:
     """Check that the images of a validation or test batch have one size, as mmseg stacks them without padding.
 
     Args:
-        batch (dict): What a dataloader yields: ``inputs`` and ``data_samples``, lists of the images' (3, H, W) and
-            samples; of test-time augmentation, lists of such lists.
+        batch (dict): What mmseg's dataloaders yield: ``inputs`` and ``data_samples``, lists of the images (3, H, W) and
+            their samples; of test-time augmentation, lists of such lists. Other batches are left alone.
         field (str): The dataloader's field in the config.
 
     Raises:
         ValueError: Two images have different sizes; names both files.
     """
+    if not isinstance(batch, dict):
+        return
     inputs, samples = batch.get('inputs'), batch.get('data_samples')
     if not isinstance(inputs, Sequence) or not isinstance(samples, Sequence) or not samples:
         return
