@@ -11,6 +11,9 @@ from mmengine.logging import MMLogger
 _UNREGISTERED = re.compile(r'([^\s\'"`:]\S*) is not in the (?:\S+::)?(.+?) registry')
 _UNKNOWN_FIELD = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING_FIELD = re.compile(r'(\w+)(?:\.__init__)?\(\) missing \d+ required [\w-]+ arguments?: (.+)')
+_MISSING_TYPE = re.compile(r'must contain the key "type", but got (.+?)(?: None)?$')
+# Methods of MMEngine's runner that call constructors with fields of the config, besides its build_functions.py.
+_RUNNER_BUILDERS = ('build_dataloader', 'call_hook')
 
 
 def bad_input_message(error: Exception) -> str | None:
@@ -21,13 +24,19 @@ def bad_input_message(error: Exception) -> str | None:
     if unregistered:
         name, registry = unregistered.groups()
         return f'{registry} {name!r} is not registered: correct this type, or name its module in custom_imports'
-    if isinstance(error, TypeError) and _is_raised_by_arguments(error):
+    untyped = _MISSING_TYPE.search(text)
+    if untyped:
+        return f'{untyped[1]} in the config has no type: add it'
+    component = _failed_component(error)
+    if component is not None:
         unknown = _UNKNOWN_FIELD.search(text)
         if unknown:
             return f'{unknown[1]} has no field {unknown[2]!r}: correct its name in the config'
         missing = _MISSING_FIELD.search(text)
         if missing:
             return f'{missing[1]} needs {missing[2]}: set it in the config'
+        if isinstance(error, (AssertionError, KeyError)) and text:
+            return f'{component}: {text}: correct its fields in the config'
     if isinstance(error, ImportError):
         return f'{text}: install it, or correct the name' if error.name else text
     if isinstance(error, (OSError, FloatingPointError, ValueError)):
@@ -65,12 +74,20 @@ def one_line(error: Exception) -> str:
     return ' '.join(text.split())
 
 
-def _is_raised_by_arguments(error: TypeError) -> bool:
-    """Return whether mmengine's builder, or only constructors that it called, raised an error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    while frames and frames[-1].name == '__init__':
-        frames.pop()
-    return bool(frames) and Path(frames[-1].filename).name == 'build_functions.py'
+def _failed_component(error: Exception) -> str | None:
+    """Return the name of the class whose constructor refused its arguments while MMEngine built it from a config.
+
+    None if anything but constructors that MMEngine called raised the error.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    component = 'a component'
+    while frames and frames[-1].f_code.co_name == '__init__':
+        component = type(frames.pop().f_locals.get('self')).__name__
+    if not frames:
+        return None
+    builder, function = Path(frames[-1].f_code.co_filename).name, frames[-1].f_code.co_name
+    is_builder = builder == 'build_functions.py' or (builder == 'runner.py' and function in _RUNNER_BUILDERS)
+    return component if is_builder else None
 
 
 def _run_log() -> Path | None:

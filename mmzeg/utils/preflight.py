@@ -15,6 +15,7 @@ from mmseg.registry import DATASETS
 from mmzeg.datasets.joined_datasets import find_join_problems
 from mmzeg.datasets.transforms.load_image import register_image_loader
 from mmzeg.utils.error_messages import bad_input_message, log_traceback, one_line
+from mmzeg.utils.model_zoos import check_zoo_name
 from mmzeg.utils.run_checks import check_run, config_children, datasets_of
 from mmzeg.utils.weight_files import check_finite, read_state
 from mmzeg.vocabulary import Vocabulary
@@ -30,7 +31,8 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
     Raises:
         FileNotFoundError: No such data folder, checkpoint, or local file of pretrained weights.
         ValueError: A class listed twice or missing from the dataset's labels; a key that MMEngine cannot print; a
-            truncated checkpoint or file of pretrained weights; mixed precision without a GPU; or as ``check_run``.
+            truncated checkpoint or file of pretrained weights; weights that a model zoo lacks; mixed precision without
+            a GPU; or as ``check_run``.
     """
     register_image_loader()
     # Config: MMEngine must be able to print it.
@@ -44,10 +46,15 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
         check_finite(cfg.load_from, read_state(cfg.load_from))
     is_training = 'train_dataloader' in dataloaders
     if is_training:
-        for path in _pretrained_files(cfg.get('model')):
-            if not path.is_file():
-                raise FileNotFoundError(f'{path}: no such file of pretrained weights; fetch it, or set init_cfg=None')
-            read_state(path)
+        for checkpoint in _pretrained_checkpoints(cfg.get('model')):
+            if '://' in checkpoint:
+                check_zoo_name(checkpoint)
+                continue
+            if not Path(checkpoint).is_file():
+                raise FileNotFoundError(
+                    f'{checkpoint}: no such file of pretrained weights; fetch it, or set init_cfg=None'
+                )
+            read_state(checkpoint)
     # Device.
     if is_training and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(
@@ -101,14 +108,14 @@ def _check_dataset(dataset: dict, field: str) -> None:
         raise ValueError(f'{field}: class {missing[0]!r} is not among the labels of {dataset.type}: correct it')
 
 
-def _pretrained_files(field: object) -> Iterator[Path]:
-    """Yield the local files that any nested ``init_cfg`` names; mmengine downloads those of a hub."""
+def _pretrained_checkpoints(field: object) -> Iterator[str]:
+    """Yield the file or URL of every nested ``init_cfg`` of type ``Pretrained``."""
     if isinstance(field, dict):
         checkpoint = field.get('checkpoint')
-        if field.get('type') == 'Pretrained' and checkpoint and '://' not in checkpoint:
-            yield Path(checkpoint)
+        if field.get('type') == 'Pretrained' and checkpoint:
+            yield checkpoint
     for child in config_children(field):
-        yield from _pretrained_files(child)
+        yield from _pretrained_checkpoints(child)
 
 
 def _keys_with_apostrophe(field: object) -> Iterator[str]:
