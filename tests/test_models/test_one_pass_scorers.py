@@ -51,9 +51,20 @@ def make_scorer(name, tmp_path, precision='auto', **fields):
     return cls(clip, 'single', **fields)
 
 
+# A class token for each mask in all layers, CLIP's own unchanged (ODISE's MaskCLIP), at CLIP's own size.
+ALL_LAYERS = dict(
+    input_size=None,
+    num_masked_layers=100,
+    patches_see_class_token=True,
+    mask_resize='area',
+    empty_mask='best_cell',
+    position_resize=dict(antialias=True),
+)
+
+
 @pytest.mark.parametrize('name', VISIONS)
 def test_a_mask_over_the_whole_image_gives_clips_own_embedding(name, tmp_path):
-    scorer = make_scorer(name, tmp_path)
+    scorer = make_scorer(name, tmp_path, **(ALL_LAYERS if name in MASK_SCORER_VISIONS else {}))
     size = scorer.clip.image_size
     image = torch.rand(3, *size) * 255
     masks = torch.full((2, size[0] // 4, size[1] // 4), 9.0)

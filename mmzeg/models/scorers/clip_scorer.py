@@ -1,5 +1,6 @@
 """Scorers that use CLIP: image embeddings of segments against text embeddings of class names."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -23,6 +24,9 @@ class CLIPScorer(BaseScorer):
         pruning, merge_iou_thr: See ``BaseScorer``.
     """
 
+    # Upper bound of CLIP's logit scale; infinity: the stored scale is used as it is.
+    MAX_LOGIT_SCALE = math.inf
+
     def __init__(
         self,
         clip: dict,
@@ -42,7 +46,7 @@ class CLIPScorer(BaseScorer):
     def max_logit(self, device: torch.device) -> float:
         """Return the logit of a cosine of 1, which no logit exceeds. Loads CLIP onto the device if need be."""
         with self.clip.on(device):
-            return self.clip.logit_scale + (self.clip.logit_bias or 0.0)
+            return self._logit_scale + (self.clip.logit_bias or 0.0)
 
     def encode(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """Return (V, Q, d) embeddings of the segments of one image, see ``encode_batch``."""
@@ -58,13 +62,28 @@ class CLIPScorer(BaseScorer):
         """
 
     def classify(self, embeddings: Tensor, vocabulary: Vocabulary) -> Tensor:
-        """Return CLIP logits (Q, C) = logit scale * cosine (+ logit bias, if CLIP has one) of embeddings (V, Q, d)."""
-        # Average the V unit embeddings of every segment.
-        segments = F.normalize(F.normalize(embeddings, dim=-1).mean(0), dim=-1)
-        # Compare with the text embeddings.
-        device = segments.device
+        """Return CLIP logits (Q, C) of embeddings (V, Q, d) over a vocabulary, see ``compare``."""
+        device = embeddings.device
         text = self.clip.text_embeddings(vocabulary.names, self.prompts, device=device).to(device)
-        return self.clip.logit_scale * segments @ text.t() + (self.clip.logit_bias or 0.0)
+        return self.compare(embeddings, text)
+
+    def compare(self, embeddings: Tensor, text: Tensor) -> Tensor:
+        """Compare image embeddings with text embeddings.
+
+        Args:
+            embeddings (Tensor): (V, Q, d), not normalized. A segment's V unit embeddings are averaged.
+            text (Tensor): (C, d) unit vectors.
+
+        Returns:
+            Tensor: (Q, C) CLIP logits = logit scale * cosine (+ logit bias, if CLIP has one). A segment whose
+            embeddings are zero gets equal logits for all classes.
+        """
+        segments = F.normalize(F.normalize(embeddings, dim=-1).mean(0), dim=-1)
+        return self._logit_scale * segments @ text.t() + (self.clip.logit_bias or 0.0)
+
+    @property
+    def _logit_scale(self) -> float:
+        return min(self.clip.logit_scale, self.MAX_LOGIT_SCALE)
 
     def normalize(self, image: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """Normalize a (3, H, W) image in 0..255 by CLIP's mean and deviation; the padding is zero afterwards."""
