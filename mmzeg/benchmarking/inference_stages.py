@@ -62,6 +62,6 @@ def configured(case: InferenceCase, segments: TrainedSegments | None) -> Iterato
         yield
 
 
-def _extract_plain_features(model: ZegFormer, inputs: Tensor) -> tuple[Tensor, ...]:
+def _extract_plain_features(model: ZegFormer, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
     """Return backbone maps of inputs in the memory layout that they have."""
     return model.extract_feat(inputs)

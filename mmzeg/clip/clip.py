@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmzeg.class_names import split_synonyms
 from mmzeg.clip.fast_encoders import encode_image, encode_text
+from mmzeg.clip.feature_maps import feature_maps, map_channels
 from mmzeg.clip.loading import file_config, load_clip, model_config, sidecar_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
@@ -131,6 +132,25 @@ class CLIP:
         """Encode images, normalized with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
         with self.on(images.device) as network:
             return encode_image(network, images.to(self.dtype_on(images.device))).float()
+
+    @property
+    def map_channels(self) -> tuple[int, ...] | None:
+        """Channels of the maps of ``feature_maps``; None if the image encoder does not have four stages."""
+        return map_channels(self.config)
+
+    def feature_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of a convolutional image encoder's four stages, strides 4 to 32, float32.
+
+        Args:
+            images (Tensor): (N, 3, h, w), normalized with CLIP's mean and deviation.
+        """
+        with self.on(images.device) as network:
+            maps = feature_maps(network.visual, images.to(self.dtype_on(images.device)))
+            return tuple(feature_map.float() for feature_map in maps)
+
+    def is_same(self, other: 'CLIP') -> bool:
+        """Return whether another CLIP has the same weights in the same precision, and so shares one model with this."""
+        return (self.model, self._weights, self.precision) == (other.model, other._weights, other.precision)
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:

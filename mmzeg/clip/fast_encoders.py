@@ -17,8 +17,8 @@ def encode_image(network: nn.Module, images: Tensor) -> Tensor:
     x = visual._embeds(images)
     *blocks, last_block = visual.transformer.resblocks
     for block in blocks:
-        x = _run_block(block, x, num_tokens=x.shape[1])
-    class_token = _run_block(last_block, x, num_tokens=1)[:, 0]
+        x = run_block(block, x, num_tokens=x.shape[1])
+    class_token = run_block(last_block, x, num_tokens=1)[:, 0]
     return visual.ln_post(class_token) @ visual.proj
 
 
@@ -62,7 +62,7 @@ def reads_end_of_text(network: nn.Module) -> bool:
     )
 
 
-def _run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Tensor:
+def run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Tensor:
     """Run a block for the first tokens of (N, L, c), which attend to all L; returns (N, num_tokens, c)."""
     attention = block.attn
     normed = block.ln_1(x)

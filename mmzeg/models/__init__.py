@@ -1,4 +1,5 @@
 from .assigners import HungarianAssigner
+from .backbones import CLIPBackbone
 from .classifiers import CLIPTextClassifier
 from .fusion import ScoreFusion
 from .heads import PerPixelHead, ZegFormerHead
@@ -6,6 +7,7 @@ from .scorers import (
     BaseScorer,
     CLIPCropScorer,
     CLIPDensePoolScorer,
+    CLIPMaskPromptScorer,
     CLIPMaskScorer,
     GuaranteedPruning,
     ThresholdPruning,
@@ -14,8 +16,10 @@ from .segmentors import PerPixelSegmentor, ZegFormer, ZeroShotTTAModel
 
 __all__ = [
     'BaseScorer',
+    'CLIPBackbone',
     'CLIPCropScorer',
     'CLIPDensePoolScorer',
+    'CLIPMaskPromptScorer',
     'CLIPMaskScorer',
     'CLIPTextClassifier',
     'GuaranteedPruning',

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
@@ -62,6 +62,10 @@ class BaseScorer(ABC):
         """Encode the segments of several images, which may differ in number; see ``encode``."""
         return [self.encode(*inputs) for inputs in zip(images, mask_logits, valid_sizes, strict=True)]
 
+    def reuses_features(self, backbone: nn.Module) -> bool:
+        """Return whether ``encode_batch`` takes the backbone's last maps as ``features``. Defaults to False."""
+        return False
+
     @torch.no_grad()
     def score_segments(
         self,
@@ -69,9 +73,14 @@ class BaseScorer(ABC):
         mask_logits: Sequence[Tensor],
         vocabulary: Vocabulary,
         valid_sizes: Sequence[tuple[int, int]],
+        features: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
-        """Return logits (Q, C) of the segments of every image; see ``encode`` for the arguments."""
-        embeddings = self.encode_batch(images, mask_logits, valid_sizes)
+        """Return logits (Q, C) of the segments of every image; see ``encode`` for the arguments.
+
+        ``features`` are the backbone's last maps (c, h, w), which ``encode_batch`` gets only if the scorer reuses them.
+        """
+        reused = {} if features is None else dict(features=features)
+        embeddings = self.encode_batch(images, mask_logits, valid_sizes, **reused)
         return [self.classify(image_embeddings, vocabulary) for image_embeddings in embeddings]
 
     def __call__(

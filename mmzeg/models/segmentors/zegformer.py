@@ -71,13 +71,15 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, Tensor | None]: Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP logits
             (B, Q, C), None where the fusion mode does not need them.
         """
-        class_logits, mask_logits = self.decode_head(self._extract_features(inputs), last_layer_only=True)
+        features = self._extract_features(inputs, batch_img_metas)
+        class_logits, mask_logits = self.decode_head(features, last_layer_only=True)
         class_logits = class_logits[-1].float()
         mask_logits = mask_logits[-1].float()
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
         with single_precision(inputs):
-            clip_logits = self._clip_logits(inputs, class_logits, mask_logits, batch_img_metas)
+            reused = self._reused_features(features)
+            clip_logits = self._clip_logits(inputs, class_logits, mask_logits, batch_img_metas, reused)
         return class_logits, mask_logits, clip_logits
 
     def encode_segments(
@@ -92,7 +94,7 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, list[Tensor] | None]: Segment embeddings (B, Q, c), mask logits (B, Q, h, w), and for
             every image the scorer's embeddings (..., Q, d), None without a scorer.
         """
-        features = self._extract_features(inputs)
+        features = self._extract_features(inputs, batch_img_metas)
         segment_embeddings, mask_logits = self.decode_head.encode_segments(features, last_layer_only=True)
         segment_embeddings = segment_embeddings[-1].float()
         mask_logits = mask_logits[-1].float()
@@ -102,7 +104,8 @@ class ZegFormer(ZeroShotSegmentor):
         with single_precision(inputs):
             no_object_logits = self.decode_head.classifier.no_object_logits(segment_embeddings)
             scorer_masks = self._masks_for_scorer(no_object_logits, mask_logits)
-            clip_embeddings = self.scorer.encode_batch(self.denormalize(inputs), scorer_masks, valid_sizes)
+            reused = self._reused_features(features)
+            clip_embeddings = self.scorer.encode_batch(self.denormalize(inputs), scorer_masks, valid_sizes, **reused)
         return segment_embeddings, mask_logits, clip_embeddings
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -155,20 +158,31 @@ class ZegFormer(ZeroShotSegmentor):
         # mmseg reads BGR. Without conversion the network takes BGR, but CLIP still needs RGB.
         return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
 
-    def _extract_features(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return backbone maps; on a CPU from channels-last inputs, which its convolutions need not reorder."""
+    def _extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
+        """Return what the head takes: backbone maps, on a CPU from channels-last inputs, which need no reordering."""
         memory_format = torch.channels_last if inputs.device.type == 'cpu' else torch.contiguous_format
         return self.extract_feat(inputs.contiguous(memory_format=memory_format))
 
+    def _reused_features(self, features: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return the backbone's last map (B, c, h, w) as ``features`` if the scorer reuses it, else nothing."""
+        is_reused = not self.with_neck and self.scorer.reuses_features(self.backbone)
+        return dict(features=features[-1]) if is_reused else {}
+
     def _clip_logits(
-        self, inputs: Tensor, class_logits: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]
+        self,
+        inputs: Tensor,
+        class_logits: Tensor,
+        mask_logits: Tensor,
+        batch_img_metas: list[dict],
+        reused: dict[str, Tensor],
     ) -> Tensor:
-        """Return CLIP logits (B, Q, C); minus infinity for segments that pruning skips."""
+        """Return CLIP logits (B, Q, C); minus infinity for segments that pruning skips. ``reused``: see above."""
         images = self.denormalize(inputs)
         valid_sizes = [valid_size(meta, inputs) for meta in batch_img_metas]
         scorer_masks = self._masks_for_scorer(class_logits[..., -1], mask_logits)
         if self.scorer.pruning is None:
-            return torch.stack(self.scorer.score_segments(images, scorer_masks, self.vocabulary, valid_sizes))
+            scored = self.scorer.score_segments(images, scorer_masks, self.vocabulary, valid_sizes, **reused)
+            return torch.stack(scored)
 
         def score_queries(queries: list[Tensor]) -> list[Tensor]:
             """Return CLIP logits (n, C) of chosen queries (n,) of every image; images without queries are skipped."""
@@ -181,6 +195,7 @@ class ZegFormer(ZeroShotSegmentor):
                 [scorer_masks[index][queries[index]] for index in indices],
                 self.vocabulary,
                 [valid_sizes[index] for index in indices],
+                **{name: features[indices] for name, features in reused.items()},
             )
             for index, logits in zip(indices, scored, strict=True):
                 clip_logits[index] = logits

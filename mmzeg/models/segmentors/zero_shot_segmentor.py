@@ -3,12 +3,15 @@
 import copy
 import logging
 
+import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub, print_log
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
+from mmzeg.clip.feature_maps import STRIDES
+from mmzeg.models.backbones import CLIPBackbone
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -22,10 +25,15 @@ class ZeroShotSegmentor(EncoderDecoder):
         decode_head (dict): A head with a ``classifier``; ``in_channels`` default to the backbone's channels.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg.mode`` defaults to ``whole``: images are not tested in
             windows.
+
+    Raises:
+        ValueError: The backbone is a ``CLIPBackbone``, and the inputs do not have CLIP's normalization.
     """
 
     def __init__(self, *args: object, test_cfg: dict | None = None, **kwargs: object) -> None:
         super().__init__(*args, test_cfg=ConfigDict(dict(mode='whole') | (test_cfg or {})), **kwargs)
+        if isinstance(self.backbone, CLIPBackbone):
+            self.backbone.check_normalization(self.data_preprocessor)
 
     def _init_decode_head(self, decode_head: dict) -> None:
         decode_head = copy.deepcopy(decode_head)
@@ -38,7 +46,15 @@ class ZeroShotSegmentor(EncoderDecoder):
         """Return the channels of the maps that reach the head, from a pass over a small blank image."""
         was_training = {module: module.training for module in self.modules()}
         self.eval()
-        maps = self.extract_feat(torch.zeros(1, 3, 64, 64))
+        if isinstance(self.backbone, CLIPBackbone):
+            # Its channels are known: CLIP is not loaded before the first image.
+            maps = [
+                torch.zeros(1, channels, 64 // stride, 64 // stride)
+                for channels, stride in zip(self.backbone.out_channels, STRIDES, strict=True)
+            ]
+            maps = self.neck(maps) if self.with_neck else maps
+        else:
+            maps = self.extract_feat(torch.zeros(1, 3, 64, 64))
         for module, training in was_training.items():
             module.training = training
         return [feature.shape[1] for feature in maps]
@@ -62,14 +78,32 @@ class ZeroShotSegmentor(EncoderDecoder):
         """
         try:
             losses = super().loss(inputs, data_samples)
-            for name, value in losses.items():
-                if not torch.isfinite(value).all():
-                    raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
+            self._check_finite(losses)
         except FloatingPointError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
             files = ', '.join(str(sample.metainfo.get('img_path')) for sample in data_samples)
             raise FloatingPointError(f'iteration {iteration}, batch {files}: {error}') from None
         return losses
+
+    @staticmethod
+    def _check_finite(losses: dict[str, Tensor]) -> None:
+        """Raise FloatingPointError if a loss is NaN or infinite, with one transfer of all losses to the host."""
+        values = torch.cat([loss.detach().flatten().float() for loss in losses.values()]).cpu().numpy()
+        if np.isfinite(values).all():
+            return
+        ends = np.cumsum([loss.numel() for loss in losses.values()])
+        for name, loss_values in zip(losses, np.split(values, ends[:-1]), strict=True):
+            if not np.isfinite(loss_values).all():
+                raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of the losses, and the values that the runner logs.
+
+        The runner reads every value. They are therefore copied to the host together, or each would wait for the device.
+        """
+        loss, log_vars = super().parse_losses(losses)
+        values = torch.stack([value.detach().float() for value in log_vars.values()]).cpu()
+        return loss, dict(zip(log_vars, values, strict=True))
 
     def seen_mask(self, device: torch.device) -> Tensor:
         """Return which classes at test are seen, (C,) bool."""
