@@ -51,6 +51,13 @@ def feature_maps(visual: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(maps)
 
 
+def pooled_map(visual: nn.Module, last_map: Tensor) -> Tensor:
+    """Return the map that the image encoder pools, from the last one of ``feature_maps``; both (N, c, h, w)."""
+    is_convnext = not isinstance(visual, ModifiedResNet) and isinstance(visual.trunk, ConvNeXt)
+    # The identity in all published CLIPs.
+    return visual.trunk.norm_pre(last_map) if is_convnext else last_map
+
+
 @lru_cache
 def _trunk_channels(name: str) -> tuple[int, ...] | None:
     """Return the channels of a timm model's four maps; None unless it is a ConvNeXt or a ResNet."""

@@ -8,6 +8,8 @@ from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
+from mmzeg.clip.feature_maps import pooled_map
+from mmzeg.models.backbones import CLIPBackbone
 from mmzeg.models.scorers.dense_attention import LAST_ATTENTIONS, dense_patches, has_dense_attention
 from mmzeg.models.scorers.one_pass_scorer import MasksOnGrid, OnePassScorer
 from mmzeg.models.scorers.position_embeddings import resize_positions
@@ -96,6 +98,34 @@ class CLIPDensePoolScorer(OnePassScorer):
         self.attn_pool_query = attn_pool_query
         self.last_attention = last_attention
         self.neighborhood_std = neighborhood_std
+
+    def reuses_features(self, backbone: nn.Module) -> bool:
+        """Return whether the backbone is this scorer's CLIP, and ``input_size='image'``: CLIP then runs once, as there."""
+        return isinstance(backbone, CLIPBackbone) and self.input_sizes == ['image'] and self.clip.is_same(backbone.clip)
+
+    def encode_batch(
+        self,
+        images: Sequence[Tensor],
+        mask_logits: Sequence[Tensor],
+        valid_sizes: Sequence[tuple[int, int]],
+        features: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Return (V, Q, d) embeddings; see ``OnePassScorer``.
+
+        With ``features``, the last maps (c, h, w) of a ``CLIPBackbone``, CLIP does not run again. These maps cover the
+        padding, and so do the masks that are pooled, as in FC-CLIP.
+        """
+        if features is None:
+            return super().encode_batch(images, mask_logits, valid_sizes)
+        embeddings = []
+        for image, logits, last_map in zip(images, mask_logits, features, strict=True):
+            size = tuple(image.shape[-2:])
+            masks = self._masks_on_grid(logits, size, size, last_map.shape[-2:])
+            with self.clip.on(last_map.device) as network:
+                visual = network.visual
+                dense = pooled_map(visual, last_map[None].to(self.clip.dtype_on(last_map.device)))[0]
+                embeddings.append(self.pool(visual, dense, masks).float()[None])
+        return embeddings
 
     def pool(self, visual: nn.Module, features: Tensor, masks: Tensor) -> Tensor:
         """Pool the map of a convolutional encoder under masks.

@@ -1,0 +1,204 @@
+"""CLIPBackbone: the released maps, one frozen CLIP in memory, heads of mmseg and mmzeg on it."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmseg.registry import MODELS as MMSEG_MODELS
+from mmseg.structures import SegDataSample
+from safetensors.torch import save_file
+
+from mmzeg.clip import clip as clip_module
+from mmzeg.models import CLIPBackbone
+from mmzeg.registry import MODELS
+
+WORLD_CLIP = Path(__file__).parents[2] / 'configs/_base_/models/world_clip/open_clip_model.safetensors'
+CLIP_MEAN = [122.7709383, 116.7460125, 104.09373615]
+CLIP_STD = [68.5005327, 66.6321579, 70.32316305]
+PREPROCESSOR = dict(type='SegDataPreProcessor', mean=CLIP_MEAN, std=CLIP_STD, bgr_to_rgb=True, size_divisor=32)
+TEXT = dict(context_length=77, vocab_size=49408, width=16, heads=1, layers=1)
+VISIONS = dict(
+    convnext=dict(timm_model_name='convnext_atto', timm_pool='', timm_proj='linear', image_size=64),
+    resnet=dict(layers=[1, 1, 1, 1], width=16, image_size=64),
+    vit=dict(layers=1, width=64, patch_size=16, image_size=64),
+)
+CHANNELS = dict(convnext=(40, 80, 160, 320), resnet=(64, 128, 256, 512))
+
+
+@pytest.fixture(autouse=True)
+def no_loaded_clip(monkeypatch):
+    monkeypatch.setattr(clip_module, '_LOADED', {})
+
+
+def clip_config(name, tmp_path):
+    """Return the config of a CLIP with random weights, made by open_clip."""
+    (tmp_path / f'backbone-{name}.json').write_text(
+        json.dumps(dict(embed_dim=32, text_cfg=TEXT, vision_cfg=VISIONS[name]))
+    )
+    open_clip.add_model_config(tmp_path / f'backbone-{name}.json')
+    torch.manual_seed(0)
+    network = open_clip.create_model(f'backbone-{name}')
+    path = tmp_path / f'{name}.safetensors'
+    save_file({key: tensor.contiguous() for key, tensor in network.state_dict().items()}, path)
+    return dict(type='mmzeg.CLIP', model=f'backbone-{name}', pretrained=str(path), cache_dir=str(tmp_path / 'cache'))
+
+
+@pytest.mark.parametrize('name', CHANNELS)
+def test_maps(name, tmp_path):
+    config = clip_config(name, tmp_path)
+    backbone = CLIPBackbone(config)
+    assert backbone.out_channels == CHANNELS[name] and not backbone.clip.is_loaded
+    maps = backbone(torch.randn(2, 3, 96, 160))
+    shapes = [(2, CHANNELS[name][stage], 24 // 2**stage, 40 // 2**stage) for stage in range(4)]
+    assert [tuple(feature_map.shape) for feature_map in maps] == shapes
+    # open_clip's own pooling of the last map gives its embedding.
+    image = torch.randn(1, 3, 64, 64)
+    last_map = backbone(image)[-1]
+    visual = backbone.clip.network.visual
+    embedding = visual.attnpool(last_map) if name == 'resnet' else visual.head(visual.trunk.forward_head(last_map))
+    torch.testing.assert_close(embedding, backbone.clip.encode_image(image))
+
+
+def test_clip_is_frozen_and_not_part_of_the_model(tmp_path):
+    backbone = CLIPBackbone(clip_config('convnext', tmp_path)).train()
+    assert not backbone.state_dict() and not list(backbone.parameters()) and not list(backbone.buffers())
+    maps = backbone(torch.randn(1, 3, 64, 64, requires_grad=True))
+    network = backbone.clip.network
+    assert not any(feature_map.requires_grad for feature_map in maps)
+    assert not any(module.training for module in network.modules())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_half_precision_and_autocast(tmp_path):
+    config = clip_config('convnext', tmp_path)
+    inputs = torch.randn(1, 3, 64, 64)
+    maps = CLIPBackbone(config)(inputs)
+    half_maps = CLIPBackbone(dict(config, precision='bf16'))(inputs)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        autocast_maps = CLIPBackbone(config)(inputs)
+    assert all(feature_map.dtype == torch.float32 for feature_map in (*half_maps, *autocast_maps))
+    assert all(map(torch.equal, maps, autocast_maps)) and not torch.equal(maps[-1], half_maps[-1])
+    torch.testing.assert_close(half_maps[-1], maps[-1], atol=0.05 * maps[-1].abs().max().item(), rtol=0)
+
+
+def test_a_vision_transformer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'four stages, and backbone-vit \(.*\) has none: use a ConvNeXt or a ResNet'):
+        CLIPBackbone(clip_config('vit', tmp_path))
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(mean=[123.675, 116.28, 103.53]),
+        dict(std=[58.395, 57.12, 57.375]),
+        dict(bgr_to_rgb=False),
+        dict(mean=None, std=None),
+    ],
+)
+def test_another_normalization_is_refused(camvid, tmp_path, change):
+    camvid.backbone = ConfigDict(type='mmzeg.CLIPBackbone', clip=clip_config('resnet', tmp_path))
+    camvid.data_preprocessor = ConfigDict(PREPROCESSOR, **change)
+    with pytest.raises(ValueError, match=r"CLIP's own normalization: set .* mean=\[122.7709, 116.746, 104.0937\]"):
+        MODELS.build(camvid)
+
+
+@pytest.mark.parametrize('name', CHANNELS)
+def test_zegformers_head(name, camvid, labelled_batch, tmp_path):
+    camvid.backbone = ConfigDict(type='mmzeg.CLIPBackbone', clip=clip_config(name, tmp_path))
+    camvid.data_preprocessor = ConfigDict(PREPROCESSOR)
+    model = MODELS.build(camvid).train()
+    assert not model.backbone.clip.is_loaded and not any(key.startswith('backbone') for key in model.state_dict())
+    losses = model.loss(*labelled_batch(3, 4))
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    with torch.inference_mode():
+        (sample,) = model.eval().predict(torch.randn(1, 3, 64, 96))
+    assert sample.pred_sem_seg.shape == (64, 96)
+    # Training goes on after a validation in inference mode.
+    sum(model.train().loss(*labelled_batch(3)).values()).backward()
+
+
+def fcn_head():
+    """Return mmseg's config of a fully convolutional head on the last map."""
+    return dict(type='FCNHead', in_channels=512, in_index=3, channels=16, num_convs=1, num_classes=11)
+
+
+def mask2former_head():
+    """Return mmseg's config of Mask2Former's head, small."""
+    attention = dict(embed_dims=32, num_heads=2, dropout=0.0, batch_first=True)
+    ffn = dict(embed_dims=32, feedforward_channels=32, num_fcs=2, ffn_drop=0.0, act_cfg=dict(type='ReLU', inplace=True))
+    encoder_layer = dict(
+        self_attn_cfg=dict(embed_dims=32, num_heads=2, num_levels=3, num_points=2, batch_first=True), ffn_cfg=ffn
+    )
+    return dict(
+        type='Mask2FormerHead',
+        in_channels=list(CHANNELS['resnet']),
+        strides=[4, 8, 16, 32],
+        feat_channels=32,
+        out_channels=32,
+        num_classes=11,
+        num_queries=5,
+        num_transformer_feat_level=3,
+        align_corners=False,
+        pixel_decoder=dict(
+            type='mmdet.MSDeformAttnPixelDecoder',
+            num_outs=3,
+            norm_cfg=dict(type='GN', num_groups=8),
+            act_cfg=dict(type='ReLU'),
+            encoder=dict(num_layers=1, layer_cfg=encoder_layer),
+            positional_encoding=dict(num_feats=16, normalize=True),
+        ),
+        positional_encoding=dict(num_feats=16, normalize=True),
+        transformer_decoder=dict(
+            return_intermediate=True,
+            num_layers=2,
+            layer_cfg=dict(self_attn_cfg=attention, cross_attn_cfg=attention, ffn_cfg=ffn),
+        ),
+        loss_cls=dict(
+            type='mmdet.CrossEntropyLoss', use_sigmoid=False, reduction='mean', class_weight=[1.0] * 11 + [0.1]
+        ),
+        loss_mask=dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, reduction='mean'),
+        loss_dice=dict(type='mmdet.DiceLoss', use_sigmoid=True, activate=True, naive_dice=True, eps=1.0),
+        train_cfg=dict(
+            num_points=64,
+            oversample_ratio=3.0,
+            importance_sample_ratio=0.75,
+            assigner=dict(
+                type='mmdet.HungarianAssigner',
+                match_costs=[
+                    dict(type='mmdet.ClassificationCost', weight=2.0),
+                    dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
+                    dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0),
+                ],
+            ),
+            sampler=dict(type='mmdet.MaskPseudoSampler'),
+        ),
+    )
+
+
+@pytest.mark.parametrize('head', [fcn_head, mask2former_head])
+def test_mmsegs_heads(head, camvid, labelled_batch, tmp_path):
+    """A training step and a test in mmseg's own EncoderDecoder."""
+    model = MMSEG_MODELS.build(
+        ConfigDict(
+            type='EncoderDecoder',
+            data_preprocessor=PREPROCESSOR,
+            backbone=dict(type='mmzeg.CLIPBackbone', clip=clip_config('resnet', tmp_path)),
+            decode_head=head(),
+            train_cfg=dict(),
+            test_cfg=dict(mode='whole'),
+        )
+    )
+    inputs, samples = labelled_batch(3, 4)
+    for sample in samples:
+        sample.set_metainfo(dict(img_shape=(64, 64), ori_shape=(64, 64)))
+    losses = model.train().loss(inputs, samples)
+    sum(value for name, value in losses.items() if 'loss' in name).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.decode_head.parameters())
+    with torch.no_grad():
+        (sample,) = model.eval().predict(inputs[:1], [SegDataSample(metainfo=dict(samples[0].metainfo))])
+    assert sample.seg_logits.data.shape == (11, 64, 64)
+    assert not any(key.startswith('backbone') for key in model.state_dict())
