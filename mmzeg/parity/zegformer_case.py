@@ -45,7 +45,7 @@ def check_training(case: ReleasedCase) -> None:
     comparison.compare_tensor('train_pred_logits', class_logits[-1].detach())
     comparison.compare_tensor('train_pred_masks', mask_logits[-1].detach())
     # Matches of the last layer
-    targets = [head.build_targets(sample) for sample in case.samples]
+    targets = head.build_targets(case.samples)
     matches = head.match(class_logits, mask_logits, targets)[-1]
     for index, (ours, golden) in enumerate(zip(matches, case.settings['matches'], strict=True)):
         is_equal = [indices.tolist() for indices in ours] == golden
