@@ -8,10 +8,17 @@ from mmzeg.parity.comparison import Comparison
 from mmzeg.parity.per_pixel_case import WEIGHTS as PER_PIXEL_WEIGHTS
 from mmzeg.parity.per_pixel_case import check_per_pixel
 from mmzeg.parity.released_case import require_files
+from mmzeg.parity.successor_cases import check_fc_clip, check_ip_clip, check_mask_prompts
 from mmzeg.parity.zegformer_case import check_zegformer
 
 # Each takes the case's folder and the content of its case.json.
-KINDS: dict[str, Callable[[Path, dict], Comparison]] = dict(zegformer=check_zegformer, per_pixel=check_per_pixel)
+KINDS: dict[str, Callable[[Path, dict], Comparison]] = {
+    'zegformer': check_zegformer,
+    'per_pixel': check_per_pixel,
+    'MAFT IP-CLIP': check_ip_clip,
+    'OVSeg mask prompt tuning': check_mask_prompts,
+    'FC-CLIP': check_fc_clip,
+}
 
 
 def check_case(folder: Path) -> Comparison:

@@ -79,8 +79,9 @@ def require_files(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f'{path}: no such file; a case is a folder of case.json, tensors.safetensors, '
-                'clip_openai_format.safetensors, and zegformer_official.safetensors or per_pixel_official.safetensors'
+                f'{path}: no such file; a case is a folder of case.json, tensors.safetensors, and weights: of a '
+                'successor clip.safetensors, else clip_openai_format.safetensors, and zegformer_official.safetensors '
+                'or per_pixel_official.safetensors'
             )
 
 

@@ -35,8 +35,8 @@ class CLIPDensePoolScorer(OnePassScorer):
     settings of FC-CLIP, NACLIP and ClearCLIP.
 
     Args:
-        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr: See
-            ``OnePassScorer``.
+        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr,
+            logit_scale: See ``OnePassScorer``.
         empty_mask (str): What a mask that covers no cell gives. ``best_cell`` (default): the features of the cell where
             its value is the highest. ``zero_features``: zeros are pooled, as in FC-CLIP with a ConvNeXt.
             ``zero_embedding``: an embedding of zeros, and so equal logits for all classes; ``ScoreFusion`` with
@@ -54,8 +54,6 @@ class CLIPDensePoolScorer(OnePassScorer):
     """
 
     EMPTY_MASKS = ('best_cell', 'zero_features', 'zero_embedding')
-    # FC-CLIP's bound.
-    MAX_LOGIT_SCALE = 100.0
 
     def __init__(
         self,
@@ -72,6 +70,7 @@ class CLIPDensePoolScorer(OnePassScorer):
         neighborhood_std: float | None = None,
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
+        logit_scale: float | None = None,
     ) -> None:
         if attn_pool_query not in ATTN_POOL_QUERIES:
             raise ValueError(
@@ -94,14 +93,16 @@ class CLIPDensePoolScorer(OnePassScorer):
             empty_mask,
             pruning,
             merge_iou_thr,
+            logit_scale,
         )
         self.attn_pool_query = attn_pool_query
         self.last_attention = last_attention
         self.neighborhood_std = neighborhood_std
 
     def reuses_features(self, backbone: nn.Module) -> bool:
-        """Return whether the backbone is this scorer's CLIP, and ``input_size='image'``: CLIP then runs once, as there."""
-        return isinstance(backbone, CLIPBackbone) and self.input_sizes == ['image'] and self.clip.is_same(backbone.clip)
+        """Return whether the backbone is this scorer's CLIP at this scorer's input size, ``image``."""
+        is_shared = isinstance(backbone, CLIPBackbone) and self.clip.is_same(backbone.clip)
+        return is_shared and self.input_sizes == ['image']
 
     def encode_batch(
         self,

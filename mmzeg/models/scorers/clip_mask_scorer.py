@@ -27,8 +27,8 @@ class CLIPMaskScorer(OnePassScorer):
     holds those of other papers.
 
     Args:
-        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr: See
-            ``OnePassScorer``.
+        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr,
+            logit_scale: See ``OnePassScorer``.
         num_masked_layers (int, optional): Number of last layers in which the tokens are masked; above the number of
             layers: all layers. Defaults to None: the last third of the layers, 4 of 12.
         patches_see_class_token (bool): Whether CLIP's own class token remains among the tokens that patches attend to
@@ -56,6 +56,7 @@ class CLIPMaskScorer(OnePassScorer):
         empty_mask: str = 'class_token',
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
+        logit_scale: float | None = None,
     ) -> None:
         if num_masked_layers is not None and num_masked_layers < 1:
             raise ValueError(f'scorer num_masked_layers must be 1 or more, got {num_masked_layers}')
@@ -70,6 +71,7 @@ class CLIPMaskScorer(OnePassScorer):
             empty_mask,
             pruning,
             merge_iou_thr,
+            logit_scale,
         )
         self.num_masked_layers = num_masked_layers
         self.patches_see_class_token = patches_see_class_token

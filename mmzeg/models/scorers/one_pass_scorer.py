@@ -23,7 +23,7 @@ class OnePassScorer(CLIPScorer):
     A subclass names its values of ``empty_mask`` in ``EMPTY_MASKS``.
 
     Args:
-        clip, prompts, pruning, merge_iou_thr: See ``CLIPScorer``.
+        clip, prompts, pruning, merge_iou_thr, logit_scale: See ``CLIPScorer``.
         input_size (int | tuple | str | list, optional): Size of CLIP's input, in pixels. A number: the shorter side;
             the aspect ratio is kept, both sides are rounded to whole cells. A tuple: height and width, to which the
             image is squashed. ``image``: the image is not resized. None: CLIP's own size as the shorter side. A list of
@@ -54,6 +54,7 @@ class OnePassScorer(CLIPScorer):
         empty_mask: str,
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
+        logit_scale: float | None = None,
     ) -> None:
         input_sizes = list(input_size) if isinstance(input_size, list) else [input_size]
         if not input_sizes or not all(map(_is_input_size, input_sizes)):
@@ -66,7 +67,7 @@ class OnePassScorer(CLIPScorer):
             raise ValueError(f'scorer mask_resize {mask_resize!r} is unknown: use one of {", ".join(MASK_RESIZES)}')
         if empty_mask not in self.EMPTY_MASKS:
             raise ValueError(f'scorer empty_mask {empty_mask!r} is unknown: use one of {", ".join(self.EMPTY_MASKS)}')
-        super().__init__(clip, prompts, pruning, merge_iou_thr)
+        super().__init__(clip, prompts, pruning, merge_iou_thr, logit_scale)
         self.input_sizes = input_sizes
         self.mask_dilation = mask_dilation
         self.antialias = antialias
