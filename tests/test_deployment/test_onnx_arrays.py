@@ -50,7 +50,7 @@ def test_equal_masks_are_shared_as_by_the_scorer():
     logits = smooth_mask_logits(6, 8, 8)
     logits[[1, 4]] = -3.0
     logits[5] = logits[0]
-    expected, expected_indices = unique_masks.unique_masks(logits)
+    ((expected, expected_indices),) = unique_masks.unique_masks([logits])
     queries, indices = onnx_arrays.unique_masks(logits.numpy())
     np.testing.assert_array_equal(logits[queries], expected)
     np.testing.assert_array_equal(indices, expected_indices)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmzeg.models.execution import Execution
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
 
@@ -29,6 +30,9 @@ class BaseScorer(ABC):
         merge_iou_thr (float, optional): Masks with at least this IoU are scored as one, see ``merge_similar_masks``;
             in (0, 1]. Defaults to None: every mask is scored as it is.
 
+    Attributes:
+        execution (Execution): How ``encode_batch`` may cut its work. ``ZegFormer`` sets it to its own.
+
     Raises:
         ValueError: ``merge_iou_thr`` is out of range.
     """
@@ -37,6 +41,7 @@ class BaseScorer(ABC):
         if merge_iou_thr is not None and not 0 < merge_iou_thr <= 1:
             raise ValueError(f'scorer merge_iou_thr must lie in (0, 1], or be None, got {merge_iou_thr}')
         self.merge_iou_thr = merge_iou_thr
+        self.execution = Execution()
         self.pruning = None if pruning is None else MODELS.build(pruning)
 
     @abstractmethod

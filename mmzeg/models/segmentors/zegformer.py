@@ -7,6 +7,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmzeg.models.calibration import calibrate
+from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.label_map import label_map
 from mmzeg.models.scorers.base_scorer import BaseScorer
@@ -30,13 +31,16 @@ class ZegFormer(ZeroShotSegmentor):
         scorer (dict, optional): A ``BaseScorer`` for CLIP logits at test, e.g. ``mmzeg.CLIPCropScorer``. Needed unless
             the fusion mode is ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
+        execution (str | dict): How inference is cut into tensor operations: ``auto``, ``tiled`` or ``batched``, or
+            arguments of ``mmzeg.models.Execution``. The results are the same up to rounding. Defaults to ``auto``.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` keeps memory
             independent of the number of classes; results have no ``seg_logits``. It applies to images tested as a whole
             and not flipped.
 
     Raises:
-        ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``; or
-            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``.
+        ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``;
+            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``; or a field of ``execution`` is not
+            valid.
     """
 
     def __init__(
@@ -45,9 +49,11 @@ class ZegFormer(ZeroShotSegmentor):
         decode_head: dict,
         scorer: dict | None = None,
         fusion: dict | None = None,
+        execution: str | dict = 'auto',
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, **kwargs)
+        self.execution = Execution.build(execution)
         self.fusion = MODELS.build(dict(type='mmzeg.ScoreFusion') | dict(fusion or {}))
         # Not a module: its frozen CLIP is neither trained, nor moved by the runner, nor saved.
         self.scorer: BaseScorer | None = None if scorer is None else build_scorer(scorer)
@@ -101,6 +107,7 @@ class ZegFormer(ZeroShotSegmentor):
         if self.scorer is None:
             return segment_embeddings, mask_logits, None
         valid_sizes = [valid_size(meta, inputs) for meta in batch_img_metas]
+        self.scorer.execution = self.execution
         with single_precision(inputs):
             no_object_logits = self.decode_head.classifier.no_object_logits(segment_embeddings)
             scorer_masks = self._masks_for_scorer(no_object_logits, mask_logits)
@@ -146,7 +153,7 @@ class ZegFormer(ZeroShotSegmentor):
         class_offset = self.fusion.class_offset(seen)
         for image, image_scores, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
             sizes = ImageSizes.of(image, sample.metainfo)
-            labels = label_map(image_scores, logits, sizes, class_offset)
+            labels = label_map(image_scores, logits, sizes, class_offset, self.execution)
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
 
@@ -177,6 +184,7 @@ class ZegFormer(ZeroShotSegmentor):
         reused: dict[str, Tensor],
     ) -> Tensor:
         """Return CLIP logits (B, Q, C); minus infinity for segments that pruning skips. ``reused``: see above."""
+        self.scorer.execution = self.execution
         images = self.denormalize(inputs)
         valid_sizes = [valid_size(meta, inputs) for meta in batch_img_metas]
         scorer_masks = self._masks_for_scorer(class_logits[..., -1], mask_logits)
@@ -202,7 +210,7 @@ class ZegFormer(ZeroShotSegmentor):
             return clip_logits
 
         states = [
-            PruningState(logits, masks, ImageSizes.of(inputs, meta))
+            PruningState(logits, masks, ImageSizes.of(inputs, meta), self.execution)
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
         seen = self.seen_mask(inputs.device)
@@ -219,8 +227,9 @@ class ZegFormer(ZeroShotSegmentor):
         iou_thr = self.scorer.merge_iou_thr
         if iou_thr is None:
             return mask_logits
+        is_batched = self.execution.is_batched(mask_logits.device)
         return [
-            merge_similar_masks(image_no_object, image_masks, iou_thr)
+            merge_similar_masks(image_no_object, image_masks, iou_thr, is_batched)
             for image_no_object, image_masks in zip(no_object_logits, mask_logits, strict=True)
         ]
 
