@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmzeg.clip.feature_maps import STRIDES
 from mmzeg.models.backbones import CLIPBackbone
+from mmzeg.models.device_copies import copy_to_device
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -107,7 +108,7 @@ class ZeroShotSegmentor(EncoderDecoder):
 
     def seen_mask(self, device: torch.device) -> Tensor:
         """Return which classes at test are seen, (C,) bool."""
-        return torch.tensor(self.vocabulary.seen_mask, device=device)
+        return copy_to_device(np.array(self.vocabulary.seen_mask), device)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
         """Postprocess as mmseg does: crop the padding off, resize to the original size, take the argmax.
