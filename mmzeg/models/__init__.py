@@ -1,8 +1,9 @@
 from .assigners import HungarianAssigner
 from .backbones import CLIPBackbone
-from .classifiers import CLIPTextClassifier
+from .classifiers import CLIPTextClassifier, ObjectnessClassifier
 from .fusion import ScoreFusion
-from .heads import PerPixelHead, ZegFormerHead
+from .heads import PerPixelHead, ProposalHead, ZegFormerHead
+from .proposals import FileProposals, ModelProposals
 from .scorers import (
     BaseScorer,
     CLIPCropScorer,
@@ -12,7 +13,7 @@ from .scorers import (
     GuaranteedPruning,
     ThresholdPruning,
 )
-from .segmentors import PerPixelSegmentor, ZegFormer, ZeroShotTTAModel
+from .segmentors import PerPixelSegmentor, ProposalSegmentor, ZegFormer, ZeroShotTTAModel
 
 __all__ = [
     'BaseScorer',
@@ -22,11 +23,16 @@ __all__ = [
     'CLIPMaskPromptScorer',
     'CLIPMaskScorer',
     'CLIPTextClassifier',
+    'FileProposals',
     'GuaranteedPruning',
     'HungarianAssigner',
-    'ScoreFusion',
+    'ModelProposals',
+    'ObjectnessClassifier',
     'PerPixelHead',
     'PerPixelSegmentor',
+    'ProposalHead',
+    'ProposalSegmentor',
+    'ScoreFusion',
     'ThresholdPruning',
     'ZegFormer',
     'ZegFormerHead',

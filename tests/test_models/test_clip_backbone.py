@@ -1,5 +1,6 @@
 """CLIPBackbone: the released maps, one frozen CLIP in memory, heads of mmseg and mmzeg on it."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -202,3 +203,83 @@ def test_mmsegs_heads(head, camvid, labelled_batch, tmp_path):
         (sample,) = model.eval().predict(inputs[:1], [SegDataSample(metainfo=dict(samples[0].metainfo))])
     assert sample.seg_logits.data.shape == (11, 64, 64)
     assert not any(key.startswith('backbone') for key in model.state_dict())
+
+
+@pytest.fixture
+def shared_clip_model(camvid, tmp_path):
+    """Return the config of a model whose backbone, classifier and scorer have one CLIP."""
+
+    def make(name, **scorer):
+        clip = ConfigDict(clip_config(name, tmp_path))
+        camvid.backbone = ConfigDict(type='mmzeg.CLIPBackbone', clip=clip)
+        camvid.data_preprocessor = ConfigDict(PREPROCESSOR)
+        classifier = camvid.decode_head.classifier
+        classifier.text_encoder = clip
+        classifier.train_prompts = classifier.test_prompts = 'single'
+        fields = dict(type='mmzeg.CLIPDensePoolScorer', clip=clip, prompts='single', input_size='image')
+        camvid.scorer = ConfigDict(fields | scorer)
+        camvid.fusion = ConfigDict(mode='full')
+        return camvid
+
+    return make
+
+
+def count_passes(clip):
+    """Return a list that gets an entry for every pass of an image encoder's last stage."""
+    visual = clip.network.visual
+    last_stage = visual.trunk.stages[-1] if hasattr(visual, 'trunk') else visual.layer4
+    passes = []
+    last_stage.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+@pytest.mark.parametrize('pruning', [None, dict(type='mmzeg.ThresholdPruning', score_thr=0.5)])
+@pytest.mark.parametrize('name', CHANNELS)
+def test_clip_runs_once_per_image(name, pruning, shared_clip_model):
+    torch.manual_seed(0)
+    model = MODELS.build(shared_clip_model(name, pruning=pruning)).eval()
+    inputs = torch.randn(2, 3, 64, 96)
+    metas = [dict(ori_shape=(64, 96))] * 2
+    passes = count_passes(model.backbone.clip)
+    with torch.no_grad():
+        reused = model.predict_logits(inputs, metas)[2]
+        encoded = model.encode_segments(inputs, metas)[2]
+        assert len(passes) == 2
+        # The scorer alone encodes the same images.
+        model.scorer.reuses_features = lambda backbone: False
+        expected = model.predict_logits(inputs, metas)[2]
+        expected_encoded = model.encode_segments(inputs, metas)[2]
+    assert len(passes) == 8
+    torch.testing.assert_close(reused, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(encoded, expected_encoded, rtol=1e-3, atol=1e-4)
+    assert expected[expected.isfinite()].std() > 0.01
+
+
+def test_another_clip_or_input_size_is_not_reused(shared_clip_model):
+    cfg = shared_clip_model('resnet')
+    backbone = MODELS.build(cfg.backbone)
+    assert MODELS.build(cfg.scorer).reuses_features(backbone)
+    assert not MODELS.build(cfg.scorer).reuses_features(torch.nn.Identity())
+    for change in (
+        dict(input_size=None),
+        dict(input_size=['image', 64]),
+        dict(clip=dict(cfg.scorer.clip, precision='bf16')),
+    ):
+        assert not MODELS.build(dict(cfg.scorer, **change)).reuses_features(backbone)
+
+
+def test_one_clip_in_memory(shared_clip_model):
+    model = MODELS.build(shared_clip_model('convnext')).eval()
+    with torch.no_grad():
+        model.predict(torch.randn(1, 3, 64, 96))
+    gc.collect()
+    networks = [entry for entry in gc.get_objects() if isinstance(entry, torch.nn.Module) and hasattr(entry, 'visual')]
+    assert networks == [model.backbone.clip.network]
+    # Storages of all weights in the process that have the shape of one of CLIP's largest.
+    largest = max(networks[0].parameters(), key=torch.Tensor.numel)
+    copies = {
+        entry.data_ptr()
+        for entry in gc.get_objects()
+        if type(entry) in (torch.Tensor, torch.nn.Parameter) and entry.shape == largest.shape
+    }
+    assert copies == {largest.data_ptr()}

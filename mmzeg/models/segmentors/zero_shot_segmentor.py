@@ -39,12 +39,17 @@ class ZeroShotSegmentor(EncoderDecoder):
     def _init_decode_head(self, decode_head: dict) -> None:
         decode_head = copy.deepcopy(decode_head)
         if decode_head.get('in_channels') is None:
-            decode_head['in_channels'] = self._backbone_channels()
+            channels = self._backbone_channels()
+            if channels is not None:
+                decode_head['in_channels'] = channels
         super()._init_decode_head(decode_head)
 
     @torch.no_grad()
-    def _backbone_channels(self) -> list[int]:
-        """Return the channels of the maps that reach the head, from a pass over a small blank image."""
+    def _backbone_channels(self) -> list[int] | None:
+        """Return the channels of the maps that reach the head, from a pass over a small blank image.
+
+        None for a head that takes no maps.
+        """
         was_training = {module: module.training for module in self.modules()}
         self.eval()
         if isinstance(self.backbone, CLIPBackbone):
