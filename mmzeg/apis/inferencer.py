@@ -30,7 +30,7 @@ from mmzeg.models.segmentors import ZegFormer
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import check_device
-from mmzeg.utils.weight_files import check_finite, read_state
+from mmzeg.utils.weight_files import NO_WEIGHTS, check_finite, check_weightless, read_state
 
 
 class ZeroShotInferencer(BaseInferencer):
@@ -41,7 +41,8 @@ class ZeroShotInferencer(BaseInferencer):
 
     Args:
         model (str | Path | Config): A config, its file, or its name in ``configs``.
-        weights (str, optional): A checkpoint file. Without one the weights are random.
+        weights (str, optional): A checkpoint file; ``none`` for a model without weights, whose masks come from files.
+            Defaults to None: the weights are random.
         device (str, optional): Defaults to a GPU if there is one.
 
     Raises:
@@ -54,6 +55,8 @@ class ZeroShotInferencer(BaseInferencer):
     ) -> None:
         register_all_modules(init_default_scope=False)
         init_default_scope('mmseg')
+        has_no_weights = weights == NO_WEIGHTS
+        weights = None if has_no_weights else weights
         # Check what the caller gave before the model is built.
         if weights is not None and '://' not in str(weights):
             check_finite(weights, read_state(weights))
@@ -61,6 +64,8 @@ class ZeroShotInferencer(BaseInferencer):
         check_device(device)
         cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
         super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        if has_no_weights:
+            check_weightless(self.model)
         if not isinstance(self.model, ZegFormer):
             raise ValueError(
                 f'{cfg.model.type} predicts no segments: give a config of mmzeg.ZegFormer or mmzeg.ProposalSegmentor'

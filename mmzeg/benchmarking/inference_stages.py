@@ -58,7 +58,7 @@ def configured(case: InferenceCase, segments: TrainedSegments | None) -> Iterato
         if case.is_reference:
             # The released code makes the map of all classes, and its inputs are not channels-last.
             model.test_cfg.return_logits = True
-            stack.enter_context(patch.object(ZegFormer, '_extract_features', _extract_plain_features))
+            stack.enter_context(patch.object(ZegFormer, 'extract_features', _extract_plain_features))
         yield
 
 

@@ -56,7 +56,7 @@ class ProposalSegmentor(ZegFormer):
         """Masks have no channels."""
         return None
 
-    def _extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> ProposalBatch:
+    def extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> ProposalBatch:
         """Return the masks, which the head takes in place of maps."""
         return self.backbone(inputs, batch_img_metas)
 
