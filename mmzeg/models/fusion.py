@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmzeg.models.calibration import class_offset
+from mmzeg.models.device_copies import copy_to_device
 from mmzeg.registry import MODELS
 
 MODES = ('seg', 'img', 'full', 'unseen', 'geometric')
@@ -69,11 +70,12 @@ class ScoreFusion:
             class_logits (Tensor): (..., Q, C + 1) of the classifier, "no object" last.
             clip_logits (Tensor, optional): (..., Q, C) of the scorer, minus infinity for a segment that pruning skips;
                 unused in mode ``seg``.
-            seen (Tensor): (C,) bool.
+            seen (Tensor): (C,) bool, in host memory if the host shall not wait for the device.
 
         Returns:
             Tensor: (..., Q, C) scores in [0, 1], not calibrated.
         """
+        seen, seen_indices = _on_device(seen, class_logits.device)
         if self.mode == 'geometric':
             return self._geometric(class_logits, clip_logits, seen)
         seg_probs = class_logits.softmax(-1)[..., :-1]
@@ -83,9 +85,9 @@ class ScoreFusion:
         clip_probs = torch.cat([clip_logits, class_logits[..., -1:]], -1).softmax(-1)[..., :-1]
         if self.mode == 'img':
             return clip_probs
-        if self.mode == 'unseen' or not seen.any():
+        if self.mode == 'unseen' or not len(seen_indices):
             return self._ensemble(seg_probs, clip_probs)
-        seen_mean = clip_probs[..., seen].mean(-1, keepdim=True)
+        seen_mean = clip_probs[..., seen_indices].mean(-1, keepdim=True)
         return self._join(seg_probs, clip_probs, seen_mean, seen)
 
     def upper_bound(self, class_logits: Tensor, max_logit: float, seen: Tensor) -> Tensor:
@@ -94,8 +96,9 @@ class ScoreFusion:
         Args:
             class_logits (Tensor): (..., Q, C + 1) of the classifier, "no object" last.
             max_logit (float): Upper bound of all CLIP logits; may be infinite.
-            seen (Tensor): (C,) bool.
+            seen (Tensor): (C,) bool, as of ``__call__``.
         """
+        seen, seen_indices = _on_device(seen, class_logits.device)
         if self.mode == 'geometric':
             return self._geometric_bound(class_logits, seen)
         seg_probs = class_logits.softmax(-1)[..., :-1]
@@ -106,10 +109,10 @@ class ScoreFusion:
         max_clip_prob = torch.sigmoid(max_logit - no_object_logits)
         if self.mode == 'img':
             return max_clip_prob.expand_as(seg_probs)
-        if self.mode == 'unseen' or not seen.any():
+        if self.mode == 'unseen' or not len(seen_indices):
             return self._ensemble(seg_probs, max_clip_prob)
         # All C classes together get at most sigmoid(max_logit + log C - "no object"), and so do the seen ones.
-        max_seen_mean = torch.sigmoid(max_logit + math.log(len(seen)) - no_object_logits) / seen.sum()
+        max_seen_mean = torch.sigmoid(max_logit + math.log(len(seen)) - no_object_logits) / len(seen_indices)
         return self._join(seg_probs, max_clip_prob, max_seen_mean, seen)
 
     def class_offset(self, seen: Tensor) -> Tensor:
@@ -153,6 +156,12 @@ class ScoreFusion:
     def _class_weights(self, seen: Tensor) -> Tensor:
         """Return CLIP's weight of every class (C,) in mode ``geometric``."""
         return torch.where(seen, float(self.alpha), float(self.beta))
+
+
+def _on_device(seen: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return which classes are seen, (C,) bool, and their indices, both on a device."""
+    is_seen = seen.cpu().numpy()
+    return copy_to_device(is_seen, device), copy_to_device(is_seen.nonzero()[0], device)
 
 
 def _object_probs(class_logits: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmzeg.models.device_copies import copy_to_device
 from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
@@ -75,9 +76,10 @@ class GuaranteedPruning:
             score_fn (ScoreFn): Scores chosen queries of every image.
             states (list[PruningState]): One for every image.
             fusion (ScoreFusion): The fusion that makes the labels.
-            seen (Tensor): (C,) bool.
+            seen (Tensor): (C,) bool, in host memory.
             max_logit (float): Upper bound of all CLIP logits; may be infinite.
         """
+        offset = copy_to_device(fusion.class_offset(seen).numpy(), states[0].mask_logits.device)
         bounds = [fusion.upper_bound(state.class_logits, max_logit, seen) for state in states]
         # Start with the queries whose bound is the highest at some pixel.
         queries = _selected_queries(
@@ -86,9 +88,11 @@ class GuaranteedPruning:
         while any(len(image_queries) for image_queries in queries):
             for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
                 state.update(image_queries, logits)
-            queries = self._influential_queries(
-                [self._influence(state, bound, fusion, seen) for state, bound in zip(states, bounds, strict=True)]
-            )
+            influences = [
+                self._influence(state, bound, fusion(state.class_logits, state.clip_logits, seen), offset)
+                for state, bound in zip(states, bounds, strict=True)
+            ]
+            queries = self._influential_queries(influences)
 
     @staticmethod
     def _influential_queries(influences: list[Tensor]) -> list[Tensor]:
@@ -100,11 +104,16 @@ class GuaranteedPruning:
         ]
 
     @staticmethod
-    def _influence(state: PruningState, bound: Tensor, fusion: ScoreFusion, seen: Tensor) -> Tensor:
-        """Return the influence (Q,) of every query on undecided pixels: 0 for queries that are scored."""
-        lower = fusion(state.class_logits, state.clip_logits, seen)
+    def _influence(state: PruningState, bound: Tensor, lower: Tensor, offset: Tensor) -> Tensor:
+        """Return the influence of every query on undecided pixels, (Q,), 0 for queries that are scored.
+
+        Args:
+            state (PruningState): The image.
+            bound (Tensor): (Q, C) upper bounds of the scores.
+            lower (Tensor): (Q, C) scores where no more queries are scored.
+            offset (Tensor): (C,) what calibration subtracts from each class.
+        """
         upper = torch.where(state.is_scored[:, None], lower, bound)
-        offset = fusion.class_offset(seen)
         # Sum every query's mask over the undecided pixels.
         influence = torch.zeros_like(lower[:, 0])
         for masks in mask_rows(state.mask_logits, state.sizes, lower.shape[1], state.execution):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.structures import PixelData
 from torch import Tensor
@@ -77,7 +78,7 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, Tensor | None]: Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP logits
             (B, Q, C), None where the fusion mode does not need them.
         """
-        features = self._extract_features(inputs, batch_img_metas)
+        features = self.extract_features(inputs, batch_img_metas)
         class_logits, mask_logits = self.decode_head(features, last_layer_only=True)
         class_logits = class_logits[-1].float()
         mask_logits = mask_logits[-1].float()
@@ -100,7 +101,7 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, list[Tensor] | None]: Segment embeddings (B, Q, c), mask logits (B, Q, h, w), and for
             every image the scorer's embeddings (..., Q, d), None without a scorer.
         """
-        features = self._extract_features(inputs, batch_img_metas)
+        features = self.extract_features(inputs, batch_img_metas)
         segment_embeddings, mask_logits = self.decode_head.encode_segments(features, last_layer_only=True)
         segment_embeddings = segment_embeddings[-1].float()
         mask_logits = mask_logits[-1].float()
@@ -118,11 +119,10 @@ class ZegFormer(ZeroShotSegmentor):
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Return the calibrated semantic map (B, C, H, W) at the padded input's size."""
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, batch_img_metas)
-        seen = self.seen_mask(inputs.device)
         with single_precision(inputs):
-            scores = self.fusion(class_logits, clip_logits, seen)
+            scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
             semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
-            return calibrate(semantic_map, self.fusion.class_offset(seen))
+            return calibrate(semantic_map, self.fusion.class_offset(self.seen_mask(inputs.device)))
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Run mmseg's sliding windows, without the image's padding in the metas of every window."""
@@ -148,9 +148,8 @@ class ZegFormer(ZeroShotSegmentor):
             return super().predict(inputs, data_samples)
         metas = [sample.metainfo for sample in data_samples]
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, metas)
-        seen = self.seen_mask(inputs.device)
-        scores = self.fusion(class_logits, clip_logits, seen)
-        class_offset = self.fusion.class_offset(seen)
+        scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
+        class_offset = self.fusion.class_offset(self.seen_mask(inputs.device))
         for image, image_scores, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
             sizes = ImageSizes.of(image, sample.metainfo)
             labels = label_map(image_scores, logits, sizes, class_offset, self.execution)
@@ -165,7 +164,11 @@ class ZegFormer(ZeroShotSegmentor):
         # mmseg reads BGR. Without conversion the network takes BGR, but CLIP still needs RGB.
         return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
 
-    def _extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
+    def _seen_in_host_memory(self) -> Tensor:
+        """Return which classes at test are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
+        return torch.from_numpy(np.array(self.vocabulary.seen_mask))
+
+    def extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
         """Return what the head takes: backbone maps, on a CPU from channels-last inputs, which need no reordering."""
         memory_format = torch.channels_last if inputs.device.type == 'cpu' else torch.contiguous_format
         return self.extract_feat(inputs.contiguous(memory_format=memory_format))
@@ -213,7 +216,7 @@ class ZegFormer(ZeroShotSegmentor):
             PruningState(logits, masks, ImageSizes.of(inputs, meta), self.execution)
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
-        seen = self.seen_mask(inputs.device)
+        seen = self._seen_in_host_memory()
         self.scorer.pruning(score_queries, states, self.fusion, seen, self.scorer.max_logit(inputs.device))
         return torch.stack([state.clip_logits for state in states])
 
