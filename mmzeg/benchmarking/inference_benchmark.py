@@ -3,10 +3,12 @@
 ``tools/analysis_tools/benchmark.py`` is its command line.
 """
 
+import copy
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median
 from unittest.mock import patch
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from mmzeg.benchmarking.inference_cases import InferenceCase, InferenceOptions, build_cases
 from mmzeg.benchmarking.inference_stages import STAGES, configured, stage_methods
+from mmzeg.benchmarking.kernel_counts import KernelCounter
 from mmzeg.benchmarking.random_models import random_clip
 from mmzeg.benchmarking.repeats import measure_interleaved, prepare_benchmark, time_cells
 from mmzeg.benchmarking.segment_replacement import TrainedSegments, predict_segments
@@ -32,6 +35,15 @@ def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
 
     Prints what embedding the class names takes, and progress on stderr.
     """
+    return result_rows(_run_cases(options, measure_test))
+
+
+def run_kernel_count(options: InferenceOptions) -> list[dict]:
+    """Count kernels and host waits of all cases and return their rows, see ``kernel_rows``; prints as above."""
+    return kernel_rows(_run_cases(replace(options, repeats=1), count_kernels))
+
+
+def _run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCase]:
     device = prepare_benchmark(options.repeats, options.device)
     with random_clip(options.random_clip, options.seed) as clip:
         cases = build_cases(options, clip)
@@ -47,17 +59,24 @@ def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
         # One random image
         generator = torch.Generator().manual_seed(options.seed)
         image = torch.randint(0, 256, (3, *options.image_size), dtype=torch.uint8, generator=generator)
-        measure_interleaved(cases, lambda case: measure_test(case, image, segments, device), options.repeats)
-    return result_rows(cases)
+        batch = make_batch(image, options.original_size or options.image_size)
+        measure_interleaved(cases, lambda case: measure(case, copy.deepcopy(batch), segments, device), options.repeats)
+    return cases
+
+
+def make_batch(image: Tensor, original_size: Sequence[int]) -> dict:
+    """Return a test batch of one image (3, H, W) as a data loader gives it."""
+    size = tuple(image.shape[-2:])
+    sample = SegDataSample(
+        metainfo=dict(ori_shape=tuple(original_size), img_shape=size, pad_shape=size, img_path='random')
+    )
+    sample.gt_sem_seg = PixelData(data=torch.zeros(1, *original_size, dtype=torch.long))
+    return dict(inputs=[image], data_samples=[sample])
 
 
 @torch.inference_mode()
-def measure_test(case: InferenceCase, image: Tensor, segments: TrainedSegments | None, device: torch.device) -> None:
-    """Test an image (3, H, W) once and add to the case's measurement."""
-    height, width = image.shape[-2:]
-    size = (height, width)
-    sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size, pad_shape=size, img_path='random'))
-    sample.gt_sem_seg = PixelData(data=torch.zeros(1, height, width, dtype=torch.long))
+def measure_test(case: InferenceCase, batch: dict, segments: TrainedSegments | None, device: torch.device) -> None:
+    """Test a batch once and add to the case's measurement."""
     stopwatch = Stopwatch(device)
     # The semantic map is what remains of the test when the other stages are measured.
     with (
@@ -66,8 +85,24 @@ def measure_test(case: InferenceCase, image: Tensor, segments: TrainedSegments |
         PeakMemory(device) as memory,
         stopwatch.stage('map'),
     ):
-        case.model.test_step(dict(inputs=[image], data_samples=[sample]))
+        case.model.test_step(batch)
     case.measurement.add(stopwatch, memory)
+
+
+@torch.no_grad()
+def count_kernels(case: InferenceCase, batch: dict, segments: TrainedSegments | None, device: torch.device) -> None:
+    """Test a batch once, and set the case's kernels and host waits."""
+    stopwatch = Stopwatch(device)
+    case.kernels = KernelCounter(device, lambda: stopwatch.current_stage)
+    for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
+        case.kernels.mark_host(tensor)
+    with (
+        configured(case, segments),
+        stopwatch.watch(stage_methods(case)),
+        stopwatch.stage('map'),
+        case.kernels,
+    ):
+        case.model.test_step(batch)
 
 
 @torch.inference_mode()
@@ -92,13 +127,19 @@ def result_rows(cases: Sequence[InferenceCase]) -> list[dict]:
 
     ``ratio`` is how many times faster than the reference a case is, None without a reference; ``stages`` are seconds.
     """
-    references = {(case.config, case.num_empty): case.measurement for case in cases if case.is_reference}
+    references = {(case.config, case.num_empty): case.measurement for case in reversed(cases) if case.is_reference}
     rows = []
     for case in cases:
         measurement = case.measurement
         reference = references.get((case.config, case.num_empty))
         stages = {stage: measurement.stage_seconds(stage) for stage in STAGES}
-        row = dict(config=case.config, variant=case.variant, empties=case.num_empty, **measurement.row())
+        row = dict(
+            config=case.config,
+            variant=case.variant,
+            execution=case.execution.mode if case.execution else None,
+            empties=case.num_empty,
+            **measurement.row(),
+        )
         row['images_per_second'] = 1 / median(measurement.seconds)
         row['ratio'] = measurement.speedup_over(reference) if reference else None
         row['stages'] = stages if case.scorer else None
@@ -106,10 +147,44 @@ def result_rows(cases: Sequence[InferenceCase]) -> list[dict]:
     return rows
 
 
+def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
+    """Return a row per case for JSON: ``kernels`` and ``waits`` of every stage and of ``all``."""
+    rows = []
+    for case in cases:
+        counter = case.kernels
+        rows.append(
+            dict(
+                config=case.config,
+                variant=case.variant,
+                execution=case.execution.mode if case.execution else None,
+                empties=case.num_empty,
+                kernels=dict(counter.kernels, all=counter.num_kernels),
+                waits=dict(counter.waits, all=counter.num_waits),
+                wait_sites=dict(counter.wait_sites),
+            )
+        )
+    return rows
+
+
+def kernel_table(rows: Sequence[dict]) -> PrettyTable:
+    """Return the rows as a table: kernels of every stage, and after a slash its host waits where there are any."""
+    columns = (*STAGES, 'all')
+    table = PrettyTable(('config', 'variant', 'execution', 'empty', *columns), align='r')
+    for row in rows:
+        cells = []
+        for stage in columns:
+            waits = row['waits'].get(stage, 0)
+            cells.append(f'{row["kernels"].get(stage, 0)}' + (f' / {waits}' if waits else ''))
+        empties = '' if row['empties'] is None else row['empties']
+        table.add_row([row['config'], row['variant'], row['execution'] or '', empties, *cells])
+    return table
+
+
 def result_table(rows: Sequence[dict]) -> PrettyTable:
     """Return the rows as a table."""
     table = PrettyTable(
-        ['config', 'variant', 'empty', 's', 'range', 'image/s', 'x reference', 'peak MiB', *STAGES], align='r'
+        ['config', 'variant', 'execution', 'empty', 's', 'range', 'image/s', 'x reference', 'peak MiB', *STAGES],
+        align='r',
     )
     for row in rows:
         stages = row['stages']
@@ -117,6 +192,7 @@ def result_table(rows: Sequence[dict]) -> PrettyTable:
             [
                 row['config'],
                 row['variant'],
+                row['execution'] or '',
                 '' if row['empties'] is None else row['empties'],
                 *time_cells(row),
                 f'{row["images_per_second"]:.3g}',

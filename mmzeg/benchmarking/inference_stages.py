@@ -52,6 +52,7 @@ def configured(case: InferenceCase, segments: TrainedSegments | None) -> Iterato
         return replace_segments(class_logits, mask_logits, segments, case.num_empty)
 
     model.scorer = case.scorer
+    model.execution = case.execution
     with ExitStack() as stack:
         stack.callback(model.test_cfg.__setitem__, 'return_logits', return_logits)
         stack.enter_context(patch.object(head, 'forward', forward))

@@ -51,6 +51,11 @@ class Stopwatch:
         self._stages: list[str] = []
         self._started_at = 0.0
 
+    @property
+    def current_stage(self) -> str:
+        """The innermost stage that has begun and not ended; empty outside all stages."""
+        return self._stages[-1] if self._stages else ''
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time within the ``with`` block to a stage."""

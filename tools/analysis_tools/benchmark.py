@@ -9,10 +9,16 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.device import get_device
 
-from mmzeg.benchmarking.inference_benchmark import result_table, run_inference_benchmark
+from mmzeg.benchmarking.inference_benchmark import (
+    kernel_table,
+    result_table,
+    run_inference_benchmark,
+    run_kernel_count,
+)
 from mmzeg.benchmarking.inference_cases import VARIANTS, InferenceOptions
 from mmzeg.benchmarking.repeats import describe_run
 from mmzeg.clip.clip import PRECISIONS
+from mmzeg.models.execution import MODES
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.preflight import one_line_errors
 
@@ -29,6 +35,15 @@ def parse_args() -> argparse.Namespace:
         help="configs of other segmentors for comparison, mmseg::... for mmseg's own",
     )
     parser.add_argument('--image-size', nargs=2, type=int, default=[640, 853], metavar=('H', 'W'), help='in pixels')
+    parser.add_argument(
+        '--original-size', nargs=2, type=int, metavar=('H', 'W'), help='of the label map; defaults to --image-size'
+    )
+    parser.add_argument(
+        '--executions', nargs='+', choices=MODES, default=['auto'], help='how inference is cut into operations'
+    )
+    parser.add_argument(
+        '--kernels', action='store_true', help='count kernels and host waits per stage instead of measuring time'
+    )
     parser.add_argument(
         '--empties', nargs='+', type=int, default=[0], dest='num_empty_masks', help='number of masks that become empty'
     )
@@ -56,11 +71,17 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     options = vars(parse_args())
     json_file = options.pop('json')
+    counts_kernels = options.pop('kernels')
     options = InferenceOptions(**options)
-    rows = run_inference_benchmark(options)
     height, width = options.image_size
-    print(describe_run(f'{height} x {width}', options.device, options.repeats))
-    print(result_table(rows))
+    if counts_kernels:
+        rows = run_kernel_count(options)
+        print(f'{height} x {width}, {options.device}; kernels / host waits of one image')
+        print(kernel_table(rows))
+    else:
+        rows = run_inference_benchmark(options)
+        print(describe_run(f'{height} x {width}', options.device, options.repeats))
+        print(result_table(rows))
     if json_file:
         write_json(json_file, rows)
 
