@@ -23,7 +23,7 @@ class SegmentTargets(NamedTuple):
         labels (Tensor): (N,) the same class indices on the device.
         masks (Tensor): (N, H, W) bool.
         label_maps (Tensor): (B, H, W) class indices of all pixels, or the ignored value.
-        is_labelled (Tensor, optional): (B, H, W) bool, pixels with a class. None: unlabelled pixels count as background.
+        is_labelled (Tensor, optional): (B, H, W) bool, pixels with a class. None: the others count as background.
     """
 
     present_labels: list[np.ndarray]
@@ -55,25 +55,34 @@ class QueryTargets(NamedTuple):
 
     Args:
         labels (Tensor): (B, Q) class index of the matched target, or C for "no object".
+        weights (Tensor): (B, Q) float32 weights of the classification loss.
         queries (Tensor): (M,) the matched queries, as indices into B * Q, image after image.
         targets (Tensor): (M,) their targets, as indices into the batch's N targets.
     """
 
     labels: Tensor
+    weights: Tensor
     queries: Tensor
     targets: Tensor
 
 
 def build_query_targets(
-    matches: Sequence[LayerMatches], targets: SegmentTargets, num_queries: int, num_classes: int
+    matches: Sequence[LayerMatches],
+    targets: SegmentTargets,
+    num_queries: int,
+    num_classes: int,
+    no_object_weight: float,
+    is_unknown: Tensor | None = None,
 ) -> list[QueryTargets]:
     """Return what the queries of every layer learn, after one copy to the device for all layers.
 
     Args:
-        matches (Sequence[LayerMatches]): Of every layer.
+        matches (Sequence[LayerMatches]): Of the L layers.
         targets (SegmentTargets): Of the batch.
         num_queries (int): Number Q of queries per image.
         num_classes (int): Number C of training classes.
+        no_object_weight (float): Weight of "no object" in the classification loss.
+        is_unknown (Tensor, optional): (L, B, Q) bool, queries that get no "no object" loss.
     """
     labels = np.full((len(matches), len(targets.present_labels), num_queries), num_classes)
     queries = []
@@ -89,17 +98,18 @@ def build_query_targets(
             first_target += len(targets.present_labels[image])
         queries.append(np.concatenate(layer_queries))
         target_indices.append(np.concatenate(layer_targets))
-    # Copy all indices together, then split them again.
-    device = targets.labels.device
+    # Copy all indices to the device together, then split them again.
     arrays = [labels.reshape(-1), *queries, *target_indices]
-    copied = copy_to_device(np.concatenate(arrays), device).split([len(array) for array in arrays])
+    copied = copy_to_device(np.concatenate(arrays), targets.labels.device).split([len(array) for array in arrays])
+    labels = copied[0].view(labels.shape)
+    # Queries without a target have a lower weight, or none.
+    is_no_object = labels == num_classes
+    weights = torch.ones_like(labels, dtype=torch.float32).masked_fill_(is_no_object, no_object_weight)
+    if is_unknown is not None:
+        weights.masked_fill_(is_no_object & is_unknown, 0.0)
     num_layers = len(matches)
-    return [
-        QueryTargets(*layer_targets)
-        for layer_targets in zip(
-            copied[0].view(labels.shape), copied[1 : 1 + num_layers], copied[1 + num_layers :], strict=True
-        )
-    ]
+    layers = zip(labels, weights, copied[1 : 1 + num_layers], copied[1 + num_layers :], strict=True)
+    return [QueryTargets(*layer) for layer in layers]
 
 
 @torch.no_grad()
@@ -107,16 +117,16 @@ def lie_on_unlabelled(mask_logits: Tensor, is_labelled: Tensor) -> Tensor:
     """Return which masks have most of their pixels unlabelled: whether they show an object is not known.
 
     Args:
-        mask_logits (Tensor): (B, Q, h, w).
+        mask_logits (Tensor): (L, B, Q, h, w).
         is_labelled (Tensor): (B, H, W) bool.
 
     Returns:
-        Tensor: (B, Q) bool.
+        Tensor: (L, B, Q) bool.
     """
     masks = mask_logits > 0
     is_unlabelled = F.interpolate(is_labelled[:, None].float(), size=masks.shape[-2:]) == 0
-    num_unlabelled = (masks & is_unlabelled).sum((2, 3))
-    return 2 * num_unlabelled > masks.sum((2, 3))
+    num_unlabelled = (masks & is_unlabelled).sum((3, 4))
+    return 2 * num_unlabelled > masks.sum((3, 4))
 
 
 def labelled_pixels(is_labelled: Tensor) -> list[Tensor]:

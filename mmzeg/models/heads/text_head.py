@@ -115,9 +115,10 @@ class TextHead(BaseModule):
             values = label_maps[image].unique()
             values = values[values != self.ignore_index]
             value = values[(values < 0) | (values >= num_classes)][0].item()
+            path = samples[image].metainfo.get('seg_map_path', 'a label map')
             raise ValueError(
-                f'{samples[image].metainfo.get("seg_map_path", "a label map")}: label value {value} reached the '
-                f'loss, but training knows the {num_classes} classes 0 to {num_classes - 1} ({names[0]} to '
-                f'{names[-1]}): an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
+                f'{path}: label value {value} reached the loss, but training knows the {num_classes} classes 0 to '
+                f'{num_classes - 1} ({names[0]} to {names[-1]}): an unseen or unlisted class; give the training '
+                'dataset metainfo=dict(classes=SEEN_NAMES)'
             )
         return [image_labels.nonzero()[0] for image_labels in is_present[:, 1 : num_classes + 1]]

@@ -209,15 +209,13 @@ class ZegFormerHead(TextHead):
         targets = self.build_targets(batch_data_samples)
         class_logits, mask_logits = self(x, self.classifier.text_embeddings(training=True))
         # Match the queries of every layer with the targets.
-        matches = self.match(class_logits, mask_logits, targets)
-        num_queries, num_classes = class_logits.shape[2], class_logits.shape[3] - 1
-        query_targets = build_query_targets(matches, targets, num_queries, num_classes)
+        query_targets = self.query_targets(class_logits, mask_logits, targets)
         # Normalize mask losses by the number of masks, averaged over processes.
         num_masks = class_logits.new_full((), len(targets.labels), dtype=torch.float32)
         num_masks = reduce_mean(num_masks).clamp(min=1)
         # Compute the losses of every layer; the last layer's have no prefix.
         losses = {}
-        last_layer = len(matches) - 1
+        last_layer = len(query_targets) - 1
         layers = zip(class_logits.unbind(), mask_logits.unbind(), query_targets, strict=True)
         for layer, (layer_class_logits, layer_mask_logits, layer_targets) in enumerate(layers):
             layer_losses = self._layer_loss(layer_class_logits, layer_mask_logits, layer_targets, targets, num_masks)
@@ -238,6 +236,23 @@ class ZegFormerHead(TextHead):
         present_labels = self.present_labels(label_maps, samples)
         is_labelled = label_maps != self.ignore_index if self.ignore_unlabelled_in_masks else None
         return SegmentTargets.build(label_maps, present_labels, is_labelled)
+
+    def query_targets(self, class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets) -> list[QueryTargets]:
+        """Return what the queries of every layer learn; arguments as of ``match``.
+
+        Matched queries learn their target's class and mask, the others "no object" with a lower weight.
+        """
+        is_unknown = None
+        if targets.is_labelled is not None:
+            is_unknown = lie_on_unlabelled(mask_logits, targets.is_labelled)
+        return build_query_targets(
+            self.match(class_logits, mask_logits, targets),
+            targets,
+            num_queries=class_logits.shape[2],
+            num_classes=class_logits.shape[3] - 1,
+            no_object_weight=self.no_object_weight,
+            is_unknown=is_unknown,
+        )
 
     @torch.no_grad()
     def match(self, class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets) -> list[LayerMatches]:
@@ -282,19 +297,11 @@ class ZegFormerHead(TextHead):
         num_masks: Tensor,
     ) -> dict[str, Tensor]:
         """Return the losses of one layer, from class logits (B, Q, C + 1) and mask logits (B, Q, h, w)."""
-        # Classification: matched queries learn their target's class, the others "no object" with a lower weight.
-        labels = query_targets.labels
-        is_no_object = labels == class_logits.shape[-1] - 1
-        weights = class_logits.new_ones(labels.shape, dtype=torch.float32)
-        weights = weights.masked_fill_(is_no_object, self.no_object_weight)
-        if targets.is_labelled is not None:
-            is_ignored = is_no_object & lie_on_unlabelled(mask_logits, targets.is_labelled)
-            weights = weights.masked_fill_(is_ignored, 0.0)
         loss_cls = self.loss_cls(
             class_logits.flatten(0, 1).float(),
-            labels.flatten(),
-            weights.flatten(),
-            avg_factor=weights.sum().clamp(min=1e-6),
+            query_targets.labels.flatten(),
+            query_targets.weights.flatten(),
+            avg_factor=query_targets.weights.sum().clamp(min=1e-6),
         )
         # Masks: compare every matched query's mask with its target's.
         if len(query_targets.queries) == 0:
