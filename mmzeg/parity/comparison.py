@@ -49,6 +49,7 @@ class Comparison:
         Where the golden tensor is NaN, as the released code gives for some segments, nothing is compared.
         """
         golden = self.golden[name]
+        ours = ours.cpu()
         self.not_compared.discard(name)
         if golden.shape != ours.shape:
             self.add_row(f'{name} {tuple(ours.shape)} for {tuple(golden.shape)}', float('nan'), 0)

@@ -17,6 +17,7 @@ from mmzeg.clip.feature_maps import feature_maps
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.scorers import CLIPDensePoolScorer, CLIPMaskPromptScorer, CLIPMaskScorer, CLIPScorer
 from mmzeg.parity.comparison import Comparison
+from mmzeg.parity.options import CheckOptions
 from mmzeg.parity.released_case import TENSORS, require_files
 from mmzeg.utils.weight_files import read_state
 
@@ -33,7 +34,7 @@ class SuccessorCase:
 
     Args:
         settings (dict): Content of ``case.json``.
-        golden (dict[str, Tensor]): All tensors of the case.
+        golden (dict[str, Tensor]): All tensors of the case, on the device.
         clip (dict): Config of the case's CLIP.
         comparison (Comparison): Of all golden tensors but the inputs; no row yet.
     """
@@ -54,14 +55,15 @@ class SuccessorCase:
         return scorer.encode(image, self.golden['mask_logits'].float(), tuple(image.shape[1:]))[0]
 
 
-def check_ip_clip(folder: Path, settings: dict) -> Comparison:
+def check_ip_clip(folder: Path, settings: dict, options: CheckOptions) -> Comparison:
     """Compare the class tokens' embeddings.
 
     Args:
         folder (Path): The case.
         settings (dict): Content of its ``case.json``.
+        options (CheckOptions): Device.
     """
-    with _load_case(folder, settings) as case:
+    with _load_case(folder, settings, options) as case:
         scorer = CLIPMaskScorer(
             case.clip,
             input_size=tuple(settings['input_size']),
@@ -71,9 +73,9 @@ def check_ip_clip(folder: Path, settings: dict) -> Comparison:
     return case.comparison
 
 
-def check_mask_prompts(folder: Path, settings: dict) -> Comparison:
+def check_mask_prompts(folder: Path, settings: dict, options: CheckOptions) -> Comparison:
     """Compare the crops' embeddings, and which masks have one; arguments as of ``check_ip_clip``."""
-    with _load_case(folder, settings) as case:
+    with _load_case(folder, settings, options) as case:
         scorer = CLIPMaskPromptScorer(case.clip, mask_prompts=str(folder / TENSORS))
         embeddings = case.encode(scorer)
         case.comparison.compare_tensor('embeddings', embeddings)
@@ -82,9 +84,9 @@ def check_mask_prompts(folder: Path, settings: dict) -> Comparison:
 
 
 @torch.no_grad()
-def check_fc_clip(folder: Path, settings: dict) -> Comparison:
+def check_fc_clip(folder: Path, settings: dict, options: CheckOptions) -> Comparison:
     """Compare the backbone's maps, the pooled embeddings and the ensemble; arguments as of ``check_ip_clip``."""
-    with _load_case(folder, settings) as case:
+    with _load_case(folder, settings, options) as case:
         golden = case.golden
         comparison = case.comparison
         scorer = CLIPDensePoolScorer(
@@ -131,7 +133,7 @@ def check_fc_clip(folder: Path, settings: dict) -> Comparison:
 
 
 @contextmanager
-def _load_case(folder: Path, settings: dict) -> Iterator[SuccessorCase]:
+def _load_case(folder: Path, settings: dict, options: CheckOptions) -> Iterator[SuccessorCase]:
     """Read a case; its CLIP can be loaded within the ``with`` block.
 
     Raises:
@@ -142,6 +144,7 @@ def _load_case(folder: Path, settings: dict) -> Iterator[SuccessorCase]:
     require_files(folder / TENSORS, weights)
     golden = read_state(folder / TENSORS)
     compared = {name: tensor for name, tensor in golden.items() if name not in INPUTS}
+    golden = {name: tensor.to(options.torch_device) for name, tensor in golden.items()}
     model_config = settings.get('clip') or _vision_transformer_config(weights, settings)
     preprocess_config = dict(
         mean=settings.get('mean', open_clip.OPENAI_DATASET_MEAN), std=settings.get('std', open_clip.OPENAI_DATASET_STD)
