@@ -1,4 +1,4 @@
-"""Measure the test of one image by stages: configs with different scorers, interleaved in one run.
+"""Measure the test of a batch by stages: configs with different scorers, interleaved in one run.
 
 ``tools/analysis_tools/benchmark.py`` is its command line.
 """
@@ -35,15 +35,16 @@ def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
 
     Prints what embedding the class names takes, and progress on stderr.
     """
-    return result_rows(_run_cases(options, measure_test))
+    return result_rows(run_cases(options, measure_test), options.batch_size)
 
 
 def run_kernel_count(options: InferenceOptions) -> list[dict]:
     """Count kernels and host waits of all cases and return their rows, see ``kernel_rows``; prints as above."""
-    return kernel_rows(_run_cases(replace(options, repeats=1), count_kernels))
+    return kernel_rows(run_cases(replace(options, repeats=1), count_kernels))
 
 
-def _run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCase]:
+def run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCase]:
+    """Build all cases and call ``measure`` on each in turn, see ``measure_test``; returns the cases."""
     device = prepare_benchmark(options.repeats, options.device)
     with random_clip(options.random_clip, options.seed) as clip:
         cases = build_cases(options, clip)
@@ -56,22 +57,30 @@ def _run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCa
         classifiers = {case.config: case.model.decode_head.classifier for case in reversed(cases) if case.scorer}
         for config, classifier in classifiers.items():
             print(f'{config}: {embed_class_names(classifier, device)}', flush=True)
-        # One random image
+        # Random images
         generator = torch.Generator().manual_seed(options.seed)
-        image = torch.randint(0, 256, (3, *options.image_size), dtype=torch.uint8, generator=generator)
-        batch = make_batch(image, options.original_size or options.image_size)
-        measure_interleaved(cases, lambda case: measure(case, copy.deepcopy(batch), segments, device), options.repeats)
+        shape = (options.batch_size, 3, *options.image_size)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        batch = make_batch(images, options.original_size or options.image_size)
+        measure_interleaved(
+            cases,
+            lambda case: measure(case, copy.deepcopy(batch), segments, device),
+            options.repeats,
+            options.warmups,
+        )
     return cases
 
 
-def make_batch(image: Tensor, original_size: Sequence[int]) -> dict:
-    """Return a test batch of one image (3, H, W) as a data loader gives it."""
-    size = tuple(image.shape[-2:])
-    sample = SegDataSample(
-        metainfo=dict(ori_shape=tuple(original_size), img_shape=size, pad_shape=size, img_path='random')
-    )
-    sample.gt_sem_seg = PixelData(data=torch.zeros(1, *original_size, dtype=torch.long))
-    return dict(inputs=[image], data_samples=[sample])
+def make_batch(images: Tensor, original_size: Sequence[int]) -> dict:
+    """Return a test batch of images (B, 3, H, W) as a data loader gives it."""
+    size = tuple(images.shape[-2:])
+    meta = dict(ori_shape=tuple(original_size), img_shape=size, pad_shape=size, img_path='random')
+    samples = []
+    for _ in images:
+        sample = SegDataSample(metainfo=meta)
+        sample.gt_sem_seg = PixelData(data=torch.zeros(1, *original_size, dtype=torch.long))
+        samples.append(sample)
+    return dict(inputs=list(images), data_samples=samples)
 
 
 @torch.inference_mode()
@@ -122,8 +131,8 @@ def embed_class_names(classifier: CLIPTextClassifier, device: torch.device) -> s
     return f'{len(classifier.vocabulary)} class names embedded: {seconds:.1f} s, {memory.mib:.0f} MiB'
 
 
-def result_rows(cases: Sequence[InferenceCase]) -> list[dict]:
-    """Return a row per case for JSON.
+def result_rows(cases: Sequence[InferenceCase], batch_size: int = 1) -> list[dict]:
+    """Return a row per case for JSON; ``seconds`` are of a batch.
 
     ``ratio`` is how many times faster than the reference a case is, None without a reference; ``stages`` are seconds.
     """
@@ -140,7 +149,7 @@ def result_rows(cases: Sequence[InferenceCase]) -> list[dict]:
             empties=case.num_empty,
             **measurement.row(),
         )
-        row['images_per_second'] = 1 / median(measurement.seconds)
+        row['images_per_second'] = batch_size / median(measurement.seconds)
         row['ratio'] = measurement.speedup_over(reference) if reference else None
         row['stages'] = stages if case.scorer else None
         rows.append(row)

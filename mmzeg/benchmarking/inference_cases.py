@@ -35,7 +35,8 @@ class InferenceOptions:
         configs (Sequence[str]): Configs of ZegFormers; their weights are random.
         variants (Sequence[str]): Names in ``VARIANTS``, each measured with every config.
         other_configs (Sequence[str]): Configs of other segmentors, for comparison.
-        image_size (tuple[int, int]): Height and width of the random image, as the network gets it.
+        batch_size (int): Images per batch.
+        image_size (tuple[int, int]): Height and width of the random images, as the network gets them.
         original_size (tuple[int, int], optional): Height and width of the label map. Defaults to ``image_size``.
         executions (Sequence[str]): Modes of ``mmzeg.models.Execution``, each measured with every variant.
         num_empty_masks (Sequence[int]): Each variant is measured with each of these numbers of empty masks.
@@ -44,15 +45,18 @@ class InferenceOptions:
         random_clip (str, optional): open_clip architecture of a CLIP with random weights. Default: the config's CLIP.
         precision (str, optional): Precision of CLIP, except in the reference.
         num_classes (int, optional): Number of made-up classes. Defaults to the config's classes.
-        repeats (int): Repeats after one for warming up.
-        seed (int): Of weights and image.
+        repeats (int): Repeats that count.
+        warmups (int): Repeats before them, which warm up.
+        seed (int): Of weights and images.
         device (str): ``cpu`` or ``cuda``.
         cfg_options (dict, optional): Changed fields of ``configs``.
+        other_cfg_options (dict, optional): Changed fields of ``other_configs``.
     """
 
     configs: Sequence[str]
     variants: Sequence[str] = tuple(VARIANTS)
     other_configs: Sequence[str] = ()
+    batch_size: int = 1
     image_size: tuple[int, int] = (640, 853)
     original_size: tuple[int, int] | None = None
     executions: Sequence[str] = ('auto',)
@@ -62,9 +66,11 @@ class InferenceOptions:
     precision: str | None = None
     num_classes: int | None = None
     repeats: int = 3
+    warmups: int = 1
     seed: int = 0
     device: str = 'cpu'
     cfg_options: dict | None = None
+    other_cfg_options: dict | None = None
 
 
 @dataclass
@@ -110,7 +116,7 @@ def build_cases(options: InferenceOptions, clip: dict | None) -> list[InferenceC
                 for num_empty in options.num_empty_masks:
                     cases.append(InferenceCase(config_stem(config), variant, num_empty, model, scorer, execution))
     for config in options.other_configs:
-        cfg = read_config(config)
+        cfg = read_config(config, options.other_cfg_options)
         cfg.model.pretrained = None
         cfg.model.test_cfg = dict(mode='whole')
         torch.manual_seed(options.seed)

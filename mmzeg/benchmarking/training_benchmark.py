@@ -124,9 +124,9 @@ def _build_model(cfg: Config, way: str, options: TrainingOptions) -> nn.Module:
     return model
 
 
-def random_batch(options: TrainingOptions) -> dict:
-    """Return a batch of noise images, with label maps of random classes in blocks."""
-    generator = torch.Generator().manual_seed(options.seed)
+def random_batch(options: TrainingOptions, seed: int | None = None) -> dict:
+    """Return a batch of noise images, with label maps of random classes in blocks; ``seed`` replaces the options'."""
+    generator = torch.Generator().manual_seed(options.seed if seed is None else seed)
     height, width = options.crop_size
     grid = (-(-height // BLOCK_SIZE), -(-width // BLOCK_SIZE))
     samples = []

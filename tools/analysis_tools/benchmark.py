@@ -34,6 +34,7 @@ def parse_args() -> argparse.Namespace:
         dest='other_configs',
         help="configs of other segmentors for comparison, mmseg::... for mmseg's own",
     )
+    parser.add_argument('--batch', type=int, default=1, dest='batch_size', help='images per batch')
     parser.add_argument('--image-size', nargs=2, type=int, default=[640, 853], metavar=('H', 'W'), help='in pixels')
     parser.add_argument(
         '--original-size', nargs=2, type=int, metavar=('H', 'W'), help='of the label map; defaults to --image-size'
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         '--classes', type=int, dest='num_classes', help="number of made-up classes that replace the config's"
     )
     parser.add_argument('--repeats', type=int, default=3, help='repeats after one for warming up')
-    parser.add_argument('--seed', type=int, default=0, help='of weights and image')
+    parser.add_argument('--seed', type=int, default=0, help='of weights and images')
     parser.add_argument('--device', default=get_device(), help='cpu or cuda')
     parser.add_argument('--json', type=Path, help='JSON file for all results')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
@@ -74,13 +75,14 @@ def main() -> None:
     counts_kernels = options.pop('kernels')
     options = InferenceOptions(**options)
     height, width = options.image_size
+    inputs = f'{options.batch_size} x {height} x {width}'
     if counts_kernels:
         rows = run_kernel_count(options)
-        print(f'{height} x {width}, {options.device}; kernels / host waits of one image')
+        print(f'{inputs}, {options.device}; kernels / host waits of a batch')
         print(kernel_table(rows))
     else:
         rows = run_inference_benchmark(options)
-        print(describe_run(f'{height} x {width}', options.device, options.repeats))
+        print(describe_run(inputs, options.device, options.repeats))
         print(result_table(rows))
     if json_file:
         write_json(json_file, rows)
