@@ -77,8 +77,8 @@ def test_crops_equal_the_scorers(crop_mode, size):
 @pytest.mark.parametrize('seen', [[True, False, True, False], [False] * 4, [True] * 4])
 def test_scores_equal_score_fusion(mode, seen):
     class_logits, clip_logits = 5 * torch.randn(6, 5), 5 * torch.randn(6, 4)
-    expected = ScoreFusion(mode, 0.7)(class_logits, clip_logits, torch.tensor(seen))
-    actual = onnx_arrays.fuse(class_logits.numpy(), clip_logits.numpy(), np.array(seen), mode, 0.7)
+    expected = ScoreFusion(mode, 0.7, alpha=0.2, beta=0.9)(class_logits, clip_logits, torch.tensor(seen))
+    actual = onnx_arrays.fuse(class_logits.numpy(), clip_logits.numpy(), np.array(seen), mode, 0.7, 0.2, 0.9)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 

@@ -124,10 +124,12 @@ def test_num_masked_layers(tmp_path):
     masks = torch.full((1, 16, 16), -9.0)
     masks[0, 4:8, 4:8] = 9.0
     embeddings = {}
-    for num_layers in (None, 1, 3):
+    for num_layers in (None, 1, 3, 9):
         scorer = make_scorer('vit', tmp_path, num_masked_layers=num_layers)
         embeddings[num_layers] = scorer.encode(image, masks, (64, 64))
-    torch.testing.assert_close(embeddings[None], embeddings[3])
+    # Of three layers, a third is one.
+    torch.testing.assert_close(embeddings[None], embeddings[1])
+    torch.testing.assert_close(embeddings[9], embeddings[3])
     assert not torch.allclose(embeddings[1], embeddings[3], atol=1e-3)
 
 
@@ -142,7 +144,8 @@ def test_num_masked_layers(tmp_path):
 def test_an_unsupported_image_encoder_is_refused(name, cls, input_size, message, tmp_path):
     scorer = make_scorer(name, tmp_path)
     unsupported = cls.__new__(cls)
-    unsupported.__dict__ = scorer.__dict__ | dict(num_masked_layers=None, input_sizes=[input_size])
+    fields = dict(num_masked_layers=None, last_attention=None, empty_mask='best_cell', input_sizes=[input_size])
+    unsupported.__dict__ = scorer.__dict__ | fields
     with pytest.raises(ValueError, match=message):
         unsupported.encode(torch.rand(3, 64, 64), torch.randn(1, 16, 16), (64, 64))
 

@@ -219,7 +219,7 @@ class CLIPDensePoolScorer(OnePassScorer):
         cells = cells + resized.to(cells.dtype)
 
         def split_heads(x: Tensor) -> Tensor:
-            return x.view(len(x), num_heads, -1).transpose(0, 1)
+            return x.unflatten(-1, (num_heads, -1)).transpose(0, 1)
 
         # The mean attends to the cells under its mask, and to itself if it is a key.
         query = split_heads(pool.q_proj(mean)) * (mean.shape[1] // num_heads) ** -0.5

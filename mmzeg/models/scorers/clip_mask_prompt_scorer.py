@@ -72,10 +72,13 @@ class CLIPMaskPromptScorer(CLIPScorer):
     ) -> list[Tensor]:
         """Return (1, Q, d) embeddings of every image's segments; zeros for masks that cover no pixel."""
         embeddings = []
-        # Encode equal masks once, chunk by chunk.
-        unique = unique_masks(mask_logits)
-        for image, (masks, mask_indices), (height, width) in zip(images, unique, valid_sizes, strict=True):
+        for image, logits, (height, width) in zip(images, mask_logits, valid_sizes, strict=True):
+            if not len(logits):
+                embeddings.append(image.new_zeros(1, 0, self.clip.embed_dim))
+                continue
             normalized = self.normalize(image, (height, width))
+            # Encode equal masks once, chunk by chunk.
+            ((masks, mask_indices),) = unique_masks([logits])
             chunk_size = self.chunk_size or (CPU_CHUNK_SIZE if image.device.type == 'cpu' else GPU_CHUNK_SIZE)
             chunks = []
             for chunk in masks.split(chunk_size):

@@ -9,6 +9,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from mmzeg.clip.fast_encoders import is_plain_block, run_block, run_masked_block
 from mmzeg.models.scorers.one_pass_scorer import MasksOnGrid, OnePassScorer
 from mmzeg.models.scorers.position_embeddings import resize_positions
 from mmzeg.registry import MODELS
@@ -93,7 +94,7 @@ class CLIPMaskScorer(OnePassScorer):
         num_masked = min(self.num_masked_layers or max(1, round(len(blocks) / 3)), len(blocks))
         first_masked = len(blocks) - num_masked
         for block in blocks[:first_masked]:
-            x = block(x)
+            x = run_block(block, x, x.shape[1]) if is_plain_block(block) else block(x)
         # Give every segment a copy of the class token.
         num_segments, num_patches = patch_masks.shape
         class_token = x[:, :1]
@@ -105,10 +106,16 @@ class CLIPMaskScorer(OnePassScorer):
         attends[:num_context, :num_context] = True
         attends[num_context:, num_context - num_patches : num_context] = patch_masks
         attn_mask = torch.zeros(attends.shape, dtype=x.dtype, device=x.device).masked_fill(~attends, -torch.inf)
+        # An encoder that reads its class token needs no patches from its last layer.
+        needs_patches = visual.attn_pool is not None or visual.pool_type != 'tok'
         for block in blocks[first_masked:]:
-            x = block(x, attn_mask=attn_mask)
+            if is_plain_block(block):
+                is_last = block is blocks[-1] and not needs_patches
+                x = run_masked_block(block, x, num_context, attn_mask[num_context:], is_last)
+            else:
+                x = block(x, attn_mask=attn_mask)
         # Pool and project as CLIP does.
-        tokens = x[0, num_context:]
+        tokens = x[0, x.shape[1] - num_segments :]
         patches = x[0, num_context - num_patches : num_context]
         return self._pool(visual, tokens, patches, patch_masks) @ visual.proj
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmzeg.models.device_copies import copy_to_device
 
 # How masks come to the grid.
 MASK_RESIZES = ('area', 'bilinear', 'bilinear_logits')
@@ -35,6 +38,8 @@ def masks_on_grid(
         Tensor: (Q, rows, columns) bool.
     """
     grid = tuple(grid)
+    if not len(mask_logits):
+        return torch.zeros(0, *grid, dtype=torch.bool, device=mask_logits.device)
     if resize == 'bilinear':
         values = _bilinear_probabilities(mask_logits, tuple(image_size), valid_size, grid)
         on_grid = values >= 0.5
@@ -90,13 +95,20 @@ def _sampling_weights(
     length: int, image_length: int, valid_length: int, num_cells: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return, along one axis, weights from mask to sampled pixels (n, length), and from these to cells (cells, n)."""
-    up = _bilinear_weights(length, image_length)[:valid_length]
-    down = _bilinear_weights(valid_length, num_cells)
-    is_sampled = (down > 0).any(0)
-    return up[is_sampled].to(device, non_blocking=True), down[:, is_sampled].to(device, non_blocking=True)
+    to_image = _bilinear_weights(length, image_length)[:valid_length]
+    to_cells = _bilinear_weights(valid_length, num_cells)
+    is_sampled = to_cells.any(0)
+    return copy_to_device(to_image[is_sampled], device), copy_to_device(to_cells[:, is_sampled], device)
 
 
-def _bilinear_weights(length: int, new_length: int) -> Tensor:
-    """Return the weights (new_length, length) of a bilinear resize along one axis, without antialiasing."""
-    unit_vectors = torch.eye(length)[None]
-    return F.interpolate(unit_vectors, size=new_length, mode='linear', align_corners=False)[0].t().contiguous()
+def _bilinear_weights(length: int, new_length: int) -> np.ndarray:
+    """Return the weights (new_length, length) float32 of a bilinear resize along one axis, without antialiasing."""
+    centers = (np.arange(new_length) + 0.5) * (length / new_length) - 0.5
+    positions = centers.clip(0, length - 1)
+    low = np.floor(positions).astype(np.int64)
+    high_weight = (positions - low).astype(np.float32)
+    rows = np.arange(new_length)
+    weights = np.zeros((new_length, length), np.float32)
+    weights[rows, low] = 1 - high_weight
+    weights[rows, np.minimum(low + 1, length - 1)] += high_weight
+    return weights
