@@ -1,6 +1,7 @@
 from .assigners import HungarianAssigner
 from .backbones import CLIPBackbone
 from .classifiers import CLIPTextClassifier, ObjectnessClassifier
+from .execution import Execution
 from .fusion import ScoreFusion
 from .heads import PerPixelHead, ProposalHead, ZegFormerHead
 from .proposals import FileProposals, ModelProposals
@@ -24,6 +25,7 @@ __all__ = [
     'CLIPMaskScorer',
     'CLIPTextClassifier',
     'FileProposals',
+    'Execution',
     'GuaranteedPruning',
     'HungarianAssigner',
     'ModelProposals',
