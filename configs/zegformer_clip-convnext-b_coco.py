@@ -3,7 +3,7 @@
 # As FC-CLIP (arXiv 2308.02487): CLIP's normalization, deformable pixel decoder, masked attention, CLIP's last map
 # pooled under the masks, geometric ensemble without calibration.
 # As ZegFormer: 100 queries, losses, schedule, classifier and prompts. Queries attend to the map of stride 32 only.
-_base_ = 'zegformer_r50_coco.py'
+_base_ = ['zegformer_r50_coco.py', '_base_/scorers/fc_clip_convnext.py']
 clip = dict(type='mmzeg.CLIP', model='convnext_base_w_320', pretrained='laion_aesthetic_s13b_b82k_augreg')
 deformable_layer = dict(
     self_attn_cfg=dict(embed_dims=256, num_heads=8, num_levels=3, num_points=4, dropout=0.0, batch_first=True),
@@ -34,15 +34,7 @@ model = dict(
         ),
         classifier=dict(text_encoder=clip),
     ),
-    scorer=dict(
-        _delete_=True,
-        type='mmzeg.CLIPDensePoolScorer',
-        clip=clip,
-        prompts='imagenet_select_clip',
-        # The backbone's input, whose last map is reused.
-        input_size='image',
-        mask_resize='bilinear_logits',
-        empty_mask='zero_features',
-    ),
-    fusion=dict(_delete_=True, mode='geometric', alpha=0.4, beta=0.8, gamma=0.0),
+    # The image is not resized, so that the backbone's last map is reused.
+    scorer=dict(_delete_=True, clip=clip, prompts='imagenet_select_clip', **_base_.scorer),
+    fusion=dict(_delete_=True, **_base_.fusion),
 )

@@ -1,5 +1,5 @@
 # zegformer_clip-convnext-b_coco.py with OpenAI's CLIP ResNet-50. Not measured here.
-# As FC-CLIP with a ResNet: CLIP's attention pool on the masks' cells; a mask without cells is left to the head.
+# Scorer and fusion are those of _base_/scorers/fc_clip_resnet.py.
 _base_ = 'zegformer_clip-convnext-b_coco.py'
 clip = dict(model='RN50-quickgelu', pretrained='openai')
 model = dict(

@@ -76,11 +76,16 @@ def test_proposals_build_offline(path, no_network):
 
 @pytest.mark.parametrize('name, channels', CLIP_BACKBONES.items())
 def test_one_clip_is_backbone_classifier_and_scorer(name, channels, no_network):
-    _, model = build(ROOT / f'configs/{name}.py')
+    cfg, model = build(ROOT / f'configs/{name}.py')
     assert list(model.backbone.out_channels) == channels
     assert model.scorer.reuses_features(model.backbone)
     assert model.backbone.clip.is_same(model.decode_head.classifier.text_encoder)
     assert not model.backbone.clip.is_loaded and not any(name.startswith('backbone') for name in model.state_dict())
+    # FC-CLIP's scorer and fusion
+    kind = 'resnet' if 'rn50' in name else 'convnext'
+    published = Config.fromfile(ROOT / f'configs/_base_/scorers/fc_clip_{kind}.py')
+    assert cfg.model.scorer == dict(published.scorer, clip=cfg.model.backbone.clip, prompts='imagenet_select_clip')
+    assert cfg.model.fusion == published.fusion
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ class CLIPBackbone(BaseModule):
         channels = self.clip.map_channels
         if channels is None:
             raise ValueError(
-                f'CLIPBackbone needs a CLIP whose image encoder has four stages, and {self.clip.model or ""} '
-                f"({self.clip.pretrained}) has none: use a ConvNeXt or a ResNet, such as model='convnext_base_w' or "
-                "'RN50'"
+                'CLIPBackbone needs a CLIP whose image encoder has four stages, and '
+                f'{self.clip.model or self.clip.pretrained} has none: use a ConvNeXt or a ResNet, such as '
+                "model='convnext_base_w' or 'RN50'"
             )
         self.out_channels = channels
 
