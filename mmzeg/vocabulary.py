@@ -19,12 +19,14 @@ class Vocabulary:
             with one class per line; or a JSON file with the lists ``seen`` and ``unseen`` (then in this order).
         unseen (list[str], optional): The unseen classes among them. Defaults to the JSON file's, else to none.
         prompts (str | list[str], optional): Prompt set or templates for these names. Defaults to the classifier's.
+        allow_empty (bool): Whether there may be no class, as in the training of a model that knows none. Defaults to
+            False.
 
     Raises:
         FileNotFoundError: ``classes`` is a string and no such file exists.
-        ValueError: No class; a name that is not a string, or has a line break, an empty synonym or a blank at an end;
-            a class listed twice or both seen and unseen; an unseen class that is not among the classes; or a file of
-            another form. Names the class, and the file if one was given.
+        ValueError: No class, unless ``allow_empty``; a name that is not a string, or has a line break, an empty synonym
+            or a blank at an end; a class listed twice or both seen and unseen; an unseen class that is not among the
+            classes; or a file of another form. Names the class, and the file if one was given.
     """
 
     def __init__(
@@ -32,13 +34,14 @@ class Vocabulary:
         classes: Sequence[str] | str | Path,
         unseen: Sequence[str] | None = None,
         prompts: str | Sequence[str] | None = None,
+        allow_empty: bool = False,
     ) -> None:
         origin = ''
         if isinstance(classes, (str, Path)):
             origin = f'{classes}: '
             classes, unseen_in_file = read_class_file(Path(classes))
             unseen = unseen_in_file if unseen is None else unseen
-        self.names = check_class_names(classes, f'{origin}classes', allow_empty=False)
+        self.names = check_class_names(classes, f'{origin}classes', allow_empty=allow_empty)
         self._index = {name: index for index, name in enumerate(self.names)}
         self._unseen = frozenset(check_class_names(() if unseen is None else unseen, f'{origin}unseen'))
         unknown = sorted(self._unseen - self._index.keys())

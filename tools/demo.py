@@ -25,8 +25,8 @@ from mmzeg.utils.preflight import one_line_errors
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file of a ZegFormer')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('config', help='config file of a ZegFormer or a ProposalSegmentor')
+    parser.add_argument('checkpoint', help='checkpoint file; "none" for masks from files')
     parser.add_argument('inputs', nargs='+', help='images, folders, videos, or the number of a camera')
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument(

@@ -14,13 +14,14 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, datasets_of, one_line_errors
 from mmzeg.utils.processes import use_gloo_without_gpu
 from mmzeg.utils.relative_names import configured_image_folders
+from mmzeg.utils.weight_files import NO_WEIGHTS, check_weightless
 from mmzeg.vocabulary import Vocabulary
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a model')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file; "none" for masks from files')
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG)')
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')
@@ -47,7 +48,10 @@ def main() -> None:
     # Apply the options.
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
-    cfg.load_from = args.checkpoint
+    has_no_weights = args.checkpoint == NO_WEIGHTS
+    if has_no_weights and args.launcher != 'none':
+        raise ValueError('--launcher: a model without weights is tested in one process: leave the option out')
+    cfg.load_from = None if has_no_weights else args.checkpoint
     if args.show or args.show_dir:
         # Draw every image; mmseg's default is each 50th.
         cfg.default_hooks.visualization.update(draw=True, interval=1, show=args.show, wait_time=args.wait_time)
@@ -72,6 +76,8 @@ def main() -> None:
     check_config(cfg, ('test_dataloader',))
     use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg)
+    if has_no_weights:
+        check_weightless(runner.model)
     ensure_check_hooks(runner)
     metrics = runner.test()
     if runner.rank == 0:

@@ -22,7 +22,7 @@ from mmzeg.utils.preflight import one_line_errors
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs')
-    parser.add_argument('weights', help='checkpoint file')
+    parser.add_argument('weights', help='checkpoint file; "none" for masks from files')
     parser.add_argument('--examples', type=Path, help='folder of example images; defaults to drawn scenes')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on; 0.0.0.0 lets other machines in')
     parser.add_argument('--port', type=int, help='defaults to the first free one from 7860 on')

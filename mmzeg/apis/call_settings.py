@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 from mmzeg.class_names import check_class_names
@@ -58,12 +59,8 @@ class CallSettingsBuilder:
         Raises:
             ValueError: As in ``mmzeg.ScoreFusion``.
         """
-        default = self.defaults.fusion
-        return ScoreFusion(
-            mode=default.mode if mode is None else mode,
-            lam=default.lam if lam is None else lam,
-            gamma=default.gamma if gamma is None else gamma,
-        )
+        settings = dict(mode=mode, lam=lam, gamma=gamma)
+        return replace(self.defaults.fusion, **{name: value for name, value in settings.items() if value is not None})
 
     def scorer(self, config: dict | None) -> BaseScorer | None:
         """Return the scorer of a config, built once; the model's for None."""

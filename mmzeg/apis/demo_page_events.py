@@ -9,10 +9,15 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from mmzeg.apis.demo_page_html import class_chips, error_message, explanation_html, legend_table
 from mmzeg.apis.demo_session import Session, parse_typed_names
 from mmzeg.apis.inferencer import ZeroShotInferencer
-from mmzeg.models.fusion import ScoreFusion
+from mmzeg.models.segmentors import ProposalSegmentor, ZegFormer
 
 # Fusion modes that the page compares, and their titles.
-MODES = {'seg': 'text classifier (seg)', 'img': 'CLIP (img)', 'full': 'ensemble (full)'}
+MODES = {
+    'seg': 'text classifier (seg)',
+    'img': 'CLIP (img)',
+    'full': 'ensemble (full)',
+    'geometric': 'ensemble (geometric)',
+}
 # Seconds for which a session is kept after its last event.
 SESSION_SECONDS = 1800
 NO_SESSION = f'no segmented image: give one first (it is kept for {SESSION_SECONDS // 60} minutes)'
@@ -29,7 +34,7 @@ class EventHandlers:
     def __init__(self, inferencer: ZeroShotInferencer) -> None:
         self.inferencer = inferencer
         # One result per mode.
-        self.modes = list(MODES) if inferencer.model.scorer is not None else ['seg']
+        self.modes = _modes_of(inferencer.model)
         # No results, legend, explanation and files.
         self.blank = [*[None] * len(self.modes), '', '', NO_FILES]
 
@@ -73,7 +78,7 @@ class EventHandlers:
         drawings = []
         areas = {}
         for mode in self.modes:
-            drawing, areas[mode] = session.draw(ScoreFusion(mode, lam, gamma))
+            drawing, areas[mode] = session.draw(self.inferencer.fusion(mode, lam, gamma))
             drawings.append(drawing)
         return [*drawings, legend_table(session.predictions.vocabulary, areas)]
 
@@ -98,7 +103,8 @@ class EventHandlers:
         if x is None or y is None:
             return [*results, error_message('no pixel: give x and y')]
         try:
-            drawing, explanation = session.explain_pixel(ScoreFusion(mode, lam, gamma), int(x), int(y))
+            fusion = self.inferencer.fusion(mode, lam, gamma)
+            drawing, explanation = session.explain_pixel(fusion, int(x), int(y))
         except ValueError as error:
             return [*results, error_message(error)]
         results[self.modes.index(mode)] = drawing
@@ -108,7 +114,7 @@ class EventHandlers:
         """Write label map and JSON where Gradio serves and deletes them; returns the files and a message."""
         if session is None or session.preview is None:
             return NO_FILES, error_message(NO_SESSION)
-        contents = session.result_files(ScoreFusion(mode, lam, gamma))
+        contents = session.result_files(self.inferencer.fusion(mode, lam, gamma))
         paths = [save_bytes_to_cache(data, name, get_upload_folder()) for name, data in contents.items()]
         return gr.update(value=paths, visible=True), ''
 
@@ -118,3 +124,12 @@ class EventHandlers:
             return class_chips(parse_typed_names(text), self.inferencer.train_vocabulary.names)
         except ValueError as error:
             return error_message(error)
+
+
+def _modes_of(model: ZegFormer) -> list[str]:
+    """Return the modes that the page compares: those of the model's branches, and their ensemble."""
+    if model.scorer is None:
+        return ['seg']
+    ensemble = 'geometric' if model.fusion.mode == 'geometric' else 'full'
+    # The masks of a ProposalSegmentor have no classes of their own.
+    return [ensemble] if isinstance(model, ProposalSegmentor) else ['seg', 'img', ensemble]

@@ -66,7 +66,7 @@ class Session:
             ValueError, OSError: Truncated or not an image, or too large.
         """
         image = read_image(path)
-        encoded = inferencer.encode(np.ascontiguousarray(image[..., ::-1]))
+        encoded = inferencer.encode(np.ascontiguousarray(image[..., ::-1]), path)
         height, width = image.shape[:2]
         longest = max(height, width)
         scale = np.clip(longest, MIN_SIDE, MAX_SIDE) / longest
@@ -92,7 +92,7 @@ class Session:
             tuple[np.ndarray, np.ndarray]: The drawing (h, w, 3) uint8 RGB, and the area of every class (C,) as a
             fraction of the image, 0..1.
         """
-        labels = self.preview.label_map(fusion.mode, fusion.lam, fusion.gamma)
+        labels = self.preview.label_map(fusion)
         colours = palette(len(self.predictions.vocabulary))
         drawing = cv2.addWeighted(self.image, 1 - OPACITY, colours[labels], OPACITY, 0)
         return drawing, np.bincount(labels.ravel(), minlength=len(colours)) / labels.size

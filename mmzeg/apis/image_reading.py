@@ -62,3 +62,13 @@ def read_images(sources: Iterable[object]) -> Iterator[tuple[object, np.ndarray 
                 yield source, read_image(source), None
         except (OSError, ValueError) as error:
             yield source, None, str(error)
+
+
+def file_of(source: object) -> str | None:
+    """Return the file that an input is; None for an array, an image in memory, or a frame of a video."""
+    return str(source) if isinstance(source, (str, Path)) and Path(source).is_file() else None
+
+
+def source_name(source: object) -> str:
+    """Return the name of an input for error messages."""
+    return str(source) if isinstance(source, (str, Path)) else f'a {type(source).__name__}'

@@ -15,21 +15,22 @@ from mmengine.infer.infer import BaseInferencer
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmzeg.apis.call_settings import CallSettings, CallSettingsBuilder
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.encoded_image import EncodedImage
-from mmzeg.apis.image_reading import expand_inputs, read_images
+from mmzeg.apis.image_reading import expand_inputs, file_of, read_images, source_name
 from mmzeg.apis.input_pipeline import apply_input_pipeline, build_input_pipeline
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
+from mmzeg.models.proposals import ProposalError
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import check_device
-from mmzeg.utils.weight_files import check_finite, read_state
+from mmzeg.utils.weight_files import NO_WEIGHTS, check_finite, check_weightless, read_state
 
 
 class ZeroShotInferencer(BaseInferencer):
@@ -40,7 +41,8 @@ class ZeroShotInferencer(BaseInferencer):
 
     Args:
         model (str | Path | Config): A config, its file, or its name in ``configs``.
-        weights (str, optional): A checkpoint file. Without one the weights are random.
+        weights (str, optional): A checkpoint file; ``none`` for a model without weights, whose masks come from files.
+            Defaults to None: the weights are random.
         device (str, optional): Defaults to a GPU if there is one.
 
     Raises:
@@ -53,6 +55,8 @@ class ZeroShotInferencer(BaseInferencer):
     ) -> None:
         register_all_modules(init_default_scope=False)
         init_default_scope('mmseg')
+        has_no_weights = weights == NO_WEIGHTS
+        weights = None if has_no_weights else weights
         # Check what the caller gave before the model is built.
         if weights is not None and '://' not in str(weights):
             check_finite(weights, read_state(weights))
@@ -60,8 +64,12 @@ class ZeroShotInferencer(BaseInferencer):
         check_device(device)
         cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
         super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        if has_no_weights:
+            check_weightless(self.model)
         if not isinstance(self.model, ZegFormer):
-            raise ValueError(f'{cfg.model.type} predicts no segments: give a config of mmzeg.ZegFormer')
+            raise ValueError(
+                f'{cfg.model.type} predicts no segments: give a config of mmzeg.ZegFormer or mmzeg.ProposalSegmentor'
+            )
         if self.model.test_cfg.mode != 'whole':
             raise ValueError("segments are predicted for whole images: set model.test_cfg.mode='whole'")
         self._settings = CallSettingsBuilder(self.model, self.cfg.model.get('scorer'))
@@ -159,16 +167,17 @@ class ZeroShotInferencer(BaseInferencer):
             raise ValueError(f"mode {settings.fusion.mode!r} needs a scorer, and the config has none: use mode='seg'")
         return self._stream(read_images(expand_inputs(inputs)), batch_size, settings, scores, masks)
 
-    def encode(self, image: object) -> EncodedImage:
+    def encode(self, image: object, file: str | None = None) -> EncodedImage:
         """Encode the segments of one image by the network and the scorer: the slow step of a call.
 
         Args:
             image: A file, an array (H, W, 3) uint8 BGR, or a PIL image.
+            file (str, optional): The file that an array was read from: ``mmzeg.FileProposals`` finds masks by it.
 
         Raises:
-            FileNotFoundError, ValueError: The image cannot be read, or is too large.
+            FileNotFoundError, ValueError: The image cannot be read, or is too large; or its masks cannot be read.
         """
-        data = apply_input_pipeline(self.pipeline, read_image(image))
+        data = apply_input_pipeline(self.pipeline, read_image(image), file or file_of(image))
         with self._lock, torch.no_grad():
             inputs, metas = self._collate([data])
             segment_embeddings, mask_logits, clip_embeddings = self.model.encode_segments(inputs, metas)
@@ -210,11 +219,14 @@ class ZeroShotInferencer(BaseInferencer):
         """Return the config's fusion, with the given settings changed; ValueError as in ``mmzeg.ScoreFusion``."""
         return self._settings.fusion(mode, lam, gamma)
 
-    def preprocess(self, images: list[np.ndarray]) -> Iterator[tuple[list[int], list[dict] | str]]:
+    def preprocess(
+        self, images: list[np.ndarray], sources: Sequence[object] | None = None
+    ) -> Iterator[tuple[list[int], list[dict] | str]]:
         """Group images by their size after the test pipeline.
 
         Args:
             images (list[np.ndarray]): (H, W, 3) uint8 RGB.
+            sources (Sequence[object], optional): What the images were read from.
 
         Yields:
             tuple: Indices of images and their data; or one index, and why the image cannot be used.
@@ -222,7 +234,8 @@ class ZeroShotInferencer(BaseInferencer):
         groups: dict[tuple, tuple[list[int], list[dict]]] = {}
         for index, image in enumerate(images):
             try:
-                data = apply_input_pipeline(self.pipeline, image)
+                file = None if sources is None else file_of(sources[index])
+                data = apply_input_pipeline(self.pipeline, image, file)
             except ValueError as error:
                 yield [index], str(error)
                 continue
@@ -272,17 +285,29 @@ class ZeroShotInferencer(BaseInferencer):
         while batch := list(islice(images, batch_size)):
             items = [dict(input=source, image=None, prediction=None, error=error) for source, _, error in batch]
             readable = [index for index, (_, image, _) in enumerate(batch) if image is not None]
-            for indices, data in self.preprocess([batch[index][1] for index in readable]):
+            sources = [batch[index][0] for index in readable]
+            for indices, data in self.preprocess([batch[index][1] for index in readable], sources):
                 if isinstance(data, str):
                     item = items[readable[indices[0]]]
-                    item['error'] = f'{_source_name(item["input"])}: {data}'
+                    item['error'] = f'{source_name(item["input"])}: {data}'
                     continue
-                # Locked for one batch, so that a stream that is not read to its end does not block other threads.
-                with self._lock, self._settings.apply(settings):
-                    predictions = self.forward(data, scores, masks)
-                for index, prediction in zip(indices, predictions, strict=True):
-                    items[readable[index]].update(image=batch[readable[index]][1], prediction=prediction)
+                for index, prediction in zip(indices, self._predict(data, settings, scores, masks), strict=True):
+                    if isinstance(prediction, str):
+                        items[readable[index]]['error'] = prediction
+                    else:
+                        items[readable[index]].update(image=batch[readable[index]][1], prediction=prediction)
             yield from items
+
+    def _predict(self, data: list[dict], settings: CallSettings, scores: bool, masks: bool) -> list[dict | str]:
+        """Return the prediction of every image; of an image whose masks cannot be read, the reason."""
+        try:
+            # Locked for one batch, so that a stream that is not read to its end does not block other threads.
+            with self._lock, self._settings.apply(settings):
+                return self.forward(data, scores, masks)
+        except ProposalError as error:
+            others = data[: error.index] + data[error.index + 1 :]
+            predictions = self._predict(others, settings, scores, masks) if others else []
+            return [*predictions[: error.index], str(error), *predictions[error.index :]]
 
     def _collate(self, data: list[dict]) -> tuple[Tensor, list[dict]]:
         """Return network inputs (B, 3, H, W), and the meta information of every image."""
@@ -295,10 +320,10 @@ class ZeroShotInferencer(BaseInferencer):
     def _init_collate(self, cfg: Config) -> Callable:
         return pseudo_collate
 
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config) -> None:
+        # MMEngine warns of random weights, also where a model has none.
+        if checkpoint is not None or any(True for _ in model.parameters()):
+            super()._load_weights_to_model(model, checkpoint, cfg)
+
     def _init_visualizer(self, cfg: Config) -> None:
         return None
-
-
-def _source_name(source: object) -> str:
-    """Return the name of an input for error messages."""
-    return str(source) if isinstance(source, (str, Path)) else f'a {type(source).__name__}'

@@ -31,8 +31,13 @@ def _single_transforms(pipeline: Compose) -> Iterator[Callable]:
             yield transform
 
 
-def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
-    """Apply the pipeline to an image (H, W, 3) uint8 RGB.
+def apply_input_pipeline(pipeline: Compose, image: np.ndarray, file: str | None = None) -> dict:
+    """Apply the pipeline to an image.
+
+    Args:
+        pipeline (Compose): Of ``build_input_pipeline``.
+        image (np.ndarray): (H, W, 3) uint8 RGB.
+        file (str, optional): The image's file, which becomes ``img_path`` of the meta information.
 
     Returns:
         dict: ``inputs`` (3, h, w) and ``data_samples``, as mmseg's ``PackSegInputs`` gives them.
@@ -58,4 +63,5 @@ def apply_input_pipeline(pipeline: Compose, image: np.ndarray) -> dict:
             f'an image of {width} x {height} would reach the network with more than {MAX_INPUT_PIXELS} pixels: make it '
             'smaller, or give the test pipeline of the config a Resize'
         )
+    data['data_samples'].set_metainfo(dict(img_path=file))
     return data

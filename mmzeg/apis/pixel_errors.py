@@ -1,5 +1,7 @@
 """Wrong pixels of a prediction by their cause: calibration, classification or the mask."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from mmzeg.apis.segment_predictions import SegmentPredictions
@@ -44,7 +46,7 @@ def errors_by_cause(predictions: SegmentPredictions, fusion: ScoreFusion, annota
             'not annotated'
         )
     # Labels without calibration, and the annotated class on which each pixel's segment mostly lies.
-    uncalibrated = predictions.label_map(ScoreFusion(fusion.mode, fusion.lam, 0.0)).cpu().numpy()
+    uncalibrated = predictions.label_map(replace(fusion, gamma=0.0)).cpu().numpy()
     segment_class = np.full_like(labels, -1)
     for segment in segments:
         pixels = segment['mask'] & annotated

@@ -39,30 +39,29 @@ class Preview:
         self._tiles = tiles.reshape(rows * columns, len(masks), TILE_SIDE * TILE_SIDE)
         self._max_masks = self._tiles.amax(2)
         self._min_masks = self._tiles.amin(2)
-        self._cache: dict[tuple[str, float], list[tuple[Tensor, Tensor]]] = {}
+        self._cache: dict[str, tuple[ScoreFusion, list[tuple[Tensor, Tensor]]]] = {}
 
     @torch.no_grad()
-    def label_map(self, mode: str, lam: float, gamma: float) -> np.ndarray:
+    def label_map(self, fusion: ScoreFusion) -> np.ndarray:
         """Return class indices (h, w) int64.
 
         The best seen and the best unseen class of every pixel are cached per mode, so that another gamma is one
         comparison per pixel.
         """
-        fusion = ScoreFusion(mode, lam, gamma)
-        key = (mode, lam if mode in ('full', 'unseen') else 0.0)
-        if key not in self._cache:
-            # Of every mode, keep one lambda.
-            for stale in [cached for cached in self._cache if cached[0] == mode]:
-                del self._cache[stale]
+        weights = replace(fusion, gamma=0.0)
+        cached_weights, best_classes = self._cache.get(fusion.mode, (None, None))
+        if cached_weights != weights:
             scores = self.predictions.scores(fusion)
             seen = self.predictions.seen
-            self._cache[key] = [self._best_classes(scores, seen), self._best_classes(scores, ~seen)]
-        best_seen, best_unseen = self._cache[key]
-        return self._untile(calibrated_labels(*best_seen, *best_unseen, gamma))
+            best_classes = [self._best_classes(scores, seen), self._best_classes(scores, ~seen)]
+            # Of every mode, keep one setting.
+            self._cache[fusion.mode] = (weights, best_classes)
+        best_seen, best_unseen = best_classes
+        return self._untile(calibrated_labels(*best_seen, *best_unseen, fusion.gamma))
 
     def segment(self, fusion: ScoreFusion, label: int, query: int) -> np.ndarray:
         """Return the mask (h, w) bool of one segment: pixels of a class to which a query contributes most."""
-        labels = self.label_map(fusion.mode, fusion.lam, fusion.gamma)
+        labels = self.label_map(fusion)
         contributions = self.predictions.scores(fusion)[:, label, None] * self._tiles
         return (labels == label) & (self._untile(contributions.argmax(1)) == query)
 

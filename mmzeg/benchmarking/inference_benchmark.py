@@ -1,12 +1,14 @@
-"""Measure the test of one image by stages: configs with different scorers, interleaved in one run.
+"""Measure the test of a batch by stages: configs with different scorers, interleaved in one run.
 
 ``tools/analysis_tools/benchmark.py`` is its command line.
 """
 
+import copy
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median
 from unittest.mock import patch
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from mmzeg.benchmarking.inference_cases import InferenceCase, InferenceOptions, build_cases
 from mmzeg.benchmarking.inference_stages import STAGES, configured, stage_methods
+from mmzeg.benchmarking.kernel_counts import KernelCounter
 from mmzeg.benchmarking.random_models import random_clip
 from mmzeg.benchmarking.repeats import measure_interleaved, prepare_benchmark, time_cells
 from mmzeg.benchmarking.segment_replacement import TrainedSegments, predict_segments
@@ -32,6 +35,16 @@ def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
 
     Prints what embedding the class names takes, and progress on stderr.
     """
+    return result_rows(run_cases(options, measure_test), options.batch_size)
+
+
+def run_kernel_count(options: InferenceOptions) -> list[dict]:
+    """Count kernels and host waits of all cases and return their rows, see ``kernel_rows``; prints as above."""
+    return kernel_rows(run_cases(replace(options, repeats=1), count_kernels))
+
+
+def run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCase]:
+    """Build all cases and call ``measure`` on each in turn, see ``measure_test``; returns the cases."""
     device = prepare_benchmark(options.repeats, options.device)
     with random_clip(options.random_clip, options.seed) as clip:
         cases = build_cases(options, clip)
@@ -44,20 +57,35 @@ def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
         classifiers = {case.config: case.model.decode_head.classifier for case in reversed(cases) if case.scorer}
         for config, classifier in classifiers.items():
             print(f'{config}: {embed_class_names(classifier, device)}', flush=True)
-        # One random image
+        # Random images
         generator = torch.Generator().manual_seed(options.seed)
-        image = torch.randint(0, 256, (3, *options.image_size), dtype=torch.uint8, generator=generator)
-        measure_interleaved(cases, lambda case: measure_test(case, image, segments, device), options.repeats)
-    return result_rows(cases)
+        shape = (options.batch_size, 3, *options.image_size)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+        batch = make_batch(images, options.original_size or options.image_size)
+        measure_interleaved(
+            cases,
+            lambda case: measure(case, copy.deepcopy(batch), segments, device),
+            options.repeats,
+            options.warmups,
+        )
+    return cases
+
+
+def make_batch(images: Tensor, original_size: Sequence[int]) -> dict:
+    """Return a test batch of images (B, 3, H, W) as a data loader gives it."""
+    size = tuple(images.shape[-2:])
+    meta = dict(ori_shape=tuple(original_size), img_shape=size, pad_shape=size, img_path='random')
+    samples = []
+    for _ in images:
+        sample = SegDataSample(metainfo=meta)
+        sample.gt_sem_seg = PixelData(data=torch.zeros(1, *original_size, dtype=torch.long))
+        samples.append(sample)
+    return dict(inputs=list(images), data_samples=samples)
 
 
 @torch.inference_mode()
-def measure_test(case: InferenceCase, image: Tensor, segments: TrainedSegments | None, device: torch.device) -> None:
-    """Test an image (3, H, W) once and add to the case's measurement."""
-    height, width = image.shape[-2:]
-    size = (height, width)
-    sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size, pad_shape=size, img_path='random'))
-    sample.gt_sem_seg = PixelData(data=torch.zeros(1, height, width, dtype=torch.long))
+def measure_test(case: InferenceCase, batch: dict, segments: TrainedSegments | None, device: torch.device) -> None:
+    """Test a batch once and add to the case's measurement."""
     stopwatch = Stopwatch(device)
     # The semantic map is what remains of the test when the other stages are measured.
     with (
@@ -66,8 +94,24 @@ def measure_test(case: InferenceCase, image: Tensor, segments: TrainedSegments |
         PeakMemory(device) as memory,
         stopwatch.stage('map'),
     ):
-        case.model.test_step(dict(inputs=[image], data_samples=[sample]))
+        case.model.test_step(batch)
     case.measurement.add(stopwatch, memory)
+
+
+@torch.no_grad()
+def count_kernels(case: InferenceCase, batch: dict, segments: TrainedSegments | None, device: torch.device) -> None:
+    """Test a batch once, and set the case's kernels and host waits."""
+    stopwatch = Stopwatch(device)
+    case.kernels = KernelCounter(device, lambda: stopwatch.current_stage)
+    for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
+        case.kernels.mark_host(tensor)
+    with (
+        configured(case, segments),
+        stopwatch.watch(stage_methods(case)),
+        stopwatch.stage('map'),
+        case.kernels,
+    ):
+        case.model.test_step(batch)
 
 
 @torch.inference_mode()
@@ -87,29 +131,69 @@ def embed_class_names(classifier: CLIPTextClassifier, device: torch.device) -> s
     return f'{len(classifier.vocabulary)} class names embedded: {seconds:.1f} s, {memory.mib:.0f} MiB'
 
 
-def result_rows(cases: Sequence[InferenceCase]) -> list[dict]:
-    """Return a row per case for JSON.
+def result_rows(cases: Sequence[InferenceCase], batch_size: int = 1) -> list[dict]:
+    """Return a row per case for JSON; ``seconds`` are of a batch.
 
     ``ratio`` is how many times faster than the reference a case is, None without a reference; ``stages`` are seconds.
     """
-    references = {(case.config, case.num_empty): case.measurement for case in cases if case.is_reference}
+    references = {(case.config, case.num_empty): case.measurement for case in reversed(cases) if case.is_reference}
     rows = []
     for case in cases:
         measurement = case.measurement
         reference = references.get((case.config, case.num_empty))
         stages = {stage: measurement.stage_seconds(stage) for stage in STAGES}
-        row = dict(config=case.config, variant=case.variant, empties=case.num_empty, **measurement.row())
-        row['images_per_second'] = 1 / median(measurement.seconds)
+        row = dict(
+            config=case.config,
+            variant=case.variant,
+            execution=case.execution.mode if case.execution else None,
+            empties=case.num_empty,
+            **measurement.row(),
+        )
+        row['images_per_second'] = batch_size / median(measurement.seconds)
         row['ratio'] = measurement.speedup_over(reference) if reference else None
         row['stages'] = stages if case.scorer else None
         rows.append(row)
     return rows
 
 
+def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
+    """Return a row per case for JSON: ``kernels`` and ``waits`` of every stage and of ``all``."""
+    rows = []
+    for case in cases:
+        counter = case.kernels
+        rows.append(
+            dict(
+                config=case.config,
+                variant=case.variant,
+                execution=case.execution.mode if case.execution else None,
+                empties=case.num_empty,
+                kernels=dict(counter.kernels, all=counter.num_kernels),
+                waits=dict(counter.waits, all=counter.num_waits),
+                wait_sites=dict(counter.wait_sites),
+            )
+        )
+    return rows
+
+
+def kernel_table(rows: Sequence[dict]) -> PrettyTable:
+    """Return the rows as a table: kernels of every stage, and after a slash its host waits where there are any."""
+    columns = (*STAGES, 'all')
+    table = PrettyTable(('config', 'variant', 'execution', 'empty', *columns), align='r')
+    for row in rows:
+        cells = []
+        for stage in columns:
+            waits = row['waits'].get(stage, 0)
+            cells.append(f'{row["kernels"].get(stage, 0)}' + (f' / {waits}' if waits else ''))
+        empties = '' if row['empties'] is None else row['empties']
+        table.add_row([row['config'], row['variant'], row['execution'] or '', empties, *cells])
+    return table
+
+
 def result_table(rows: Sequence[dict]) -> PrettyTable:
     """Return the rows as a table."""
     table = PrettyTable(
-        ['config', 'variant', 'empty', 's', 'range', 'image/s', 'x reference', 'peak MiB', *STAGES], align='r'
+        ['config', 'variant', 'execution', 'empty', 's', 'range', 'image/s', 'x reference', 'peak MiB', *STAGES],
+        align='r',
     )
     for row in rows:
         stages = row['stages']
@@ -117,6 +201,7 @@ def result_table(rows: Sequence[dict]) -> PrettyTable:
             [
                 row['config'],
                 row['variant'],
+                row['execution'] or '',
                 '' if row['empties'] is None else row['empties'],
                 *time_cells(row),
                 f'{row["images_per_second"]:.3g}',

@@ -52,16 +52,17 @@ def configured(case: InferenceCase, segments: TrainedSegments | None) -> Iterato
         return replace_segments(class_logits, mask_logits, segments, case.num_empty)
 
     model.scorer = case.scorer
+    model.execution = case.execution
     with ExitStack() as stack:
         stack.callback(model.test_cfg.__setitem__, 'return_logits', return_logits)
         stack.enter_context(patch.object(head, 'forward', forward))
         if case.is_reference:
             # The released code makes the map of all classes, and its inputs are not channels-last.
             model.test_cfg.return_logits = True
-            stack.enter_context(patch.object(ZegFormer, '_extract_features', _extract_plain_features))
+            stack.enter_context(patch.object(ZegFormer, 'extract_features', _extract_plain_features))
         yield
 
 
-def _extract_plain_features(model: ZegFormer, inputs: Tensor) -> tuple[Tensor, ...]:
+def _extract_plain_features(model: ZegFormer, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
     """Return backbone maps of inputs in the memory layout that they have."""
     return model.extract_feat(inputs)

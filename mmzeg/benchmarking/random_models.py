@@ -8,7 +8,6 @@ from pathlib import Path
 import open_clip
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from safetensors.torch import save_file
 
 from mmzeg.utils.config_files import read_config
@@ -48,7 +47,7 @@ def random_zegformer_config(
     Args:
         config (str): A config file, or its name in ``configs``.
         cfg_options (dict, optional): Changed fields, ``a.b`` -> value.
-        clip (dict, optional): The CLIP of classifier and scorer. Defaults to the config's.
+        clip (dict, optional): The CLIP of classifier and scorer, and of a ``CLIPBackbone``. Defaults to the config's.
         num_classes (int, optional): Number of made-up classes that replace the config's, a tenth of them unseen.
 
     Raises:
@@ -58,7 +57,10 @@ def random_zegformer_config(
     cfg = read_config(config, cfg_options)
     if cfg.model.type != 'mmzeg.ZegFormer':
         raise ValueError(f'{config}: {cfg.model.type} has no stages to measure: give it as --baselines')
-    cfg.model.backbone.init_cfg = None
+    if cfg.model.backbone.type == 'mmzeg.CLIPBackbone':
+        cfg.model.backbone.clip = clip or cfg.model.backbone.clip
+    else:
+        cfg.model.backbone.init_cfg = None
     cfg.model.fusion = dict(cfg.model.get('fusion') or {}, mode='full')
     classifier = cfg.model.decode_head.classifier
     if clip:
@@ -70,11 +72,6 @@ def random_zegformer_config(
         classifier.vocabulary = dict(classes=names, unseen=names[-max(1, num_classes // 10) :])
         classifier.pop('train_vocabulary', None)
     return cfg
-
-
-def read_any_config(config: str) -> Config:
-    """Return a config by its file, its name in ``configs``, or ``mmseg::PATH`` for one of mmseg's own."""
-    return get_config(config) if '::' in config else read_config(config)
 
 
 def config_stem(config: str) -> str:

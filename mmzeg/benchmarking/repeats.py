@@ -76,18 +76,19 @@ def prepare_benchmark(repeats: int, device: str) -> torch.device:
     return torch.device(device)
 
 
-def measure_interleaved(cases: Sequence[Case], measure: Callable[[Case], None], repeats: int) -> None:
-    """Measure all cases in turn, ``repeats`` times after one round of warming up, and report progress on stderr.
+def measure_interleaved(cases: Sequence[Case], measure: Callable[[Case], None], repeats: int, warmups: int = 1) -> None:
+    """Measure all cases in turn, in several rounds, and report progress on stderr.
 
     Args:
         cases (Sequence): What is measured.
         measure (Callable): Runs a case once and adds to its ``measurement``.
         repeats (int): Rounds that count.
+        warmups (int): Rounds before them, which warm up. Defaults to 1.
     """
-    for round_index, case in interleave(cases, repeats):
-        print(f'{round_index}/{repeats} {case.label} ...', file=sys.stderr, flush=True)
+    for round_index, case in interleave(cases, repeats, warmups):
+        print(f'{max(round_index, 0)}/{repeats} {case.label} ...', file=sys.stderr, flush=True)
         measure(case)
-        if round_index == 0:
+        if round_index < 1:
             case.measurement.clear()
 
 

@@ -20,19 +20,20 @@ SAMPLING_INTERVAL = 0.002
 Case = TypeVar('Case')
 
 
-def interleave(cases: Sequence[Case], repeats: int) -> Iterator[tuple[int, Case]]:
+def interleave(cases: Sequence[Case], repeats: int, warmups: int = 1) -> Iterator[tuple[int, Case]]:
     """Yield every case once per round, so that changes of the machine's speed meet all cases alike.
 
     Every other round goes backwards, as busy machines slow down within a round.
 
     Args:
         cases (Sequence): What is measured.
-        repeats (int): Rounds after round 0, which warms up.
+        repeats (int): Rounds that count, from round 1 on.
+        warmups (int): Rounds that warm up, up to round 0. Defaults to 1.
 
     Yields:
         tuple: Round and case.
     """
-    for round_index in range(repeats + 1):
+    for round_index in range(1 - warmups, repeats + 1):
         for case in cases if round_index % 2 else reversed(cases):
             yield round_index, case
 
@@ -50,6 +51,11 @@ class Stopwatch:
         # Stages that have begun and not ended, the innermost last.
         self._stages: list[str] = []
         self._started_at = 0.0
+
+    @property
+    def current_stage(self) -> str:
+        """The innermost stage that has begun and not ended; empty outside all stages."""
+        return self._stages[-1] if self._stages else ''
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -15,9 +15,10 @@ from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
 from torch import nn
 
-from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config, read_any_config
+from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config
 from mmzeg.benchmarking.repeats import Measurement, measure_interleaved, prepare_benchmark, time_cells
 from mmzeg.benchmarking.time_and_memory import PeakMemory, Stopwatch
+from mmzeg.utils.config_files import read_config
 
 WAYS = ('plain', 'checkpointing', 'amp', 'compile')
 FORWARD, BACKWARD = 'forward and losses', 'backward'
@@ -96,13 +97,13 @@ def build_cases(options: TrainingOptions, clip: dict | None) -> list[TrainingCas
         for way in options.ways:
             uses_checkpointing = way == 'checkpointing'
             cfg.model.decode_head.with_cp = uses_checkpointing
-            if uses_checkpointing:
+            # A frozen backbone keeps no activations.
+            if uses_checkpointing and cfg.model.backbone.type != 'mmzeg.CLIPBackbone':
                 cfg.model.backbone.with_cp = True
             cases.append(TrainingCase(config_stem(config), way, _build_model(cfg, way, options)))
-            if uses_checkpointing:
-                cfg.model.backbone.pop('with_cp')
+            cfg.model.backbone.pop('with_cp', None)
     for config in options.other_configs:
-        cfg = read_any_config(config)
+        cfg = read_config(config)
         cfg.model.backbone.init_cfg = None
         cases.append(TrainingCase(config_stem(config), '', _build_model(cfg, '', options)))
     return cases
@@ -123,9 +124,9 @@ def _build_model(cfg: Config, way: str, options: TrainingOptions) -> nn.Module:
     return model
 
 
-def random_batch(options: TrainingOptions) -> dict:
-    """Return a batch of noise images, with label maps of random classes in blocks."""
-    generator = torch.Generator().manual_seed(options.seed)
+def random_batch(options: TrainingOptions, seed: int | None = None) -> dict:
+    """Return a batch of noise images, with label maps of random classes in blocks; ``seed`` replaces the options'."""
+    generator = torch.Generator().manual_seed(options.seed if seed is None else seed)
     height, width = options.crop_size
     grid = (-(-height // BLOCK_SIZE), -(-width // BLOCK_SIZE))
     samples = []

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import open_clip
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmzeg.class_names import split_synonyms
 from mmzeg.clip.fast_encoders import encode_image, encode_text
+from mmzeg.clip.feature_maps import feature_maps, map_channels
 from mmzeg.clip.loading import file_config, load_clip, model_config, sidecar_config, statistics, weight_path
 from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
@@ -22,6 +23,9 @@ from mmzeg.utils.weight_files import read_state
 
 PRECISIONS = {'auto': None, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 TEXT_BATCH_SIZE = 256
+# Values that a vision transformer's block keeps for each channel of each token; and other encoders for each pixel.
+VALUES_PER_CHANNEL = 16
+VALUES_PER_PIXEL = 128
 MAX_KEPT_EMBEDDINGS = 8
 _LOADED: dict[tuple, nn.Module] = {}
 _LOCK = threading.RLock()
@@ -116,21 +120,51 @@ class CLIP:
             return networks[0]
         return self._load(torch.device('cpu'), PRECISIONS[self.precision] or torch.float32)
 
-    @property
+    @cached_property
     def logit_scale(self) -> float:
         """Factor of the cosine similarity (the exponential of the stored parameter)."""
         return self.network.logit_scale.exp().item()
 
-    @property
+    @cached_property
     def logit_bias(self) -> float | None:
         """SigLIP's addend to the scaled cosine similarity; None for other models."""
         bias = getattr(self.network, 'logit_bias', None)
         return None if bias is None else bias.item()
 
+    def activation_bytes(self, device: torch.device) -> int:
+        """Return an estimate of the memory that the encoding of one image takes, in bytes, without the weights."""
+        height, width = self.image_size
+        vision = self.config['vision_cfg']
+        num_values = VALUES_PER_PIXEL * height * width
+        if 'timm_model_name' not in vision and isinstance(vision.get('layers', 12), int):
+            patch_size = vision.get('patch_size', 16)
+            num_tokens = (height // patch_size) * (width // patch_size) + 1
+            num_values = VALUES_PER_CHANNEL * num_tokens * vision.get('width', 768)
+        return num_values * self.dtype_on(device).itemsize
+
     def encode_image(self, images: Tensor) -> Tensor:
         """Encode images, normalized with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
         with self.on(images.device) as network:
             return encode_image(network, images.to(self.dtype_on(images.device))).float()
+
+    @property
+    def map_channels(self) -> tuple[int, ...] | None:
+        """Channels of the maps of ``feature_maps``; None if the image encoder does not have four stages."""
+        return map_channels(self.config)
+
+    def feature_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of a convolutional image encoder's four stages, strides 4 to 32, float32.
+
+        Args:
+            images (Tensor): (N, 3, h, w), normalized with CLIP's mean and deviation.
+        """
+        with self.on(images.device) as network:
+            maps = feature_maps(network.visual, images.to(self.dtype_on(images.device)))
+            return tuple(feature_map.float() for feature_map in maps)
+
+    def is_same(self, other: 'CLIP') -> bool:
+        """Return whether another CLIP has the same weights in the same precision, and so shares one model with this."""
+        return (self.model, self._weights, self.precision) == (other.model, other._weights, other.precision)
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[nn.Module]:
@@ -157,15 +191,15 @@ class CLIP:
         Args:
             names (list[str]): C class names.
             prompts (str | list[str]): Prompt set, or templates.
-            device (str | torch.device): Where to compute embeddings that are not cached.
+            device (str | torch.device): Where to compute embeddings that are not cached, and where to return them.
 
         Returns:
-            Tensor: (C, d) float32 unit vectors, on the CPU.
+            Tensor: (C, d) float32 unit vectors.
         """
         templates = get_templates(prompts)
         device = torch.device(device)
         dtype = self.dtype_on(device)
-        memory_key = (tuple(names), tuple(templates), dtype)
+        memory_key = (tuple(names), tuple(templates), dtype, device)
         if memory_key in self._embeddings:
             return self._embeddings[memory_key]
         # Kept embeddings must not need another tokenizer than OpenAI's, which may be multilingual.
@@ -176,6 +210,7 @@ class CLIP:
         shape = (len(names), self.embed_dim)
         with _no_grad_no_autocast(device):
             embeddings = self._cache.fetch(disk_key, shape, lambda: self._embed(names, templates, device))
+            embeddings = embeddings.to(device)
         # Drop the oldest entry of a full cache.
         if len(self._embeddings) >= MAX_KEPT_EMBEDDINGS:
             self._embeddings.pop(next(iter(self._embeddings)))

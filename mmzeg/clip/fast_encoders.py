@@ -1,5 +1,6 @@
 """open_clip's encoders without the values that no output depends on; the embeddings are the same."""
 
+import torch
 import torch.nn.functional as F
 from open_clip import CLIP
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, VisionTransformer, text_global_pool
@@ -17,8 +18,8 @@ def encode_image(network: nn.Module, images: Tensor) -> Tensor:
     x = visual._embeds(images)
     *blocks, last_block = visual.transformer.resblocks
     for block in blocks:
-        x = _run_block(block, x, num_tokens=x.shape[1])
-    class_token = _run_block(last_block, x, num_tokens=1)[:, 0]
+        x = run_block(block, x, num_tokens=x.shape[1])
+    class_token = run_block(last_block, x, num_tokens=1)[:, 0]
     return visual.ln_post(class_token) @ visual.proj
 
 
@@ -48,7 +49,7 @@ def reads_class_token(visual: nn.Module) -> bool:
         and visual.attn_pool is None
         and visual.pool_type == 'tok'
         and visual.proj is not None
-        and all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
+        and all(map(is_plain_block, visual.transformer.resblocks))
     )
 
 
@@ -62,7 +63,12 @@ def reads_end_of_text(network: nn.Module) -> bool:
     )
 
 
-def _run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Tensor:
+def is_plain_block(block: nn.Module) -> bool:
+    """Return whether ``run_block`` and ``run_masked_block`` compute what a block computes."""
+    return type(block) is ResidualAttentionBlock
+
+
+def run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Tensor:
     """Run a block for the first tokens of (N, L, c), which attend to all L; returns (N, num_tokens, c)."""
     attention = block.attn
     normed = block.ln_1(x)
@@ -71,10 +77,44 @@ def _run_block(block: ResidualAttentionBlock, x: Tensor, num_tokens: int) -> Ten
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     query = F.linear(normed[:, :num_tokens], weight[:width], bias[:width])
     key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, -1)
-    # Attend in separate heads, then join them.
-    heads = (tensor.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for tensor in (query, key, value))
-    attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-    x = x[:, :num_tokens] + block.ls_1(attention.out_proj(attended))
+    heads = (_split_heads(tensor, attention.num_heads) for tensor in (query, key, value))
+    attended = F.scaled_dot_product_attention(*heads)
+    return _finish_block(block, x[:, :num_tokens], attended)
+
+
+def run_masked_block(
+    block: ResidualAttentionBlock, x: Tensor, num_context: int, attn_mask: Tensor, is_last: bool
+) -> Tensor:
+    """Run a block for two groups of tokens: the context, which attends to itself, and segments, which are masked.
+
+    Args:
+        block (ResidualAttentionBlock): One for which ``is_plain_block`` holds.
+        x (Tensor): (N, num_context + Q, c), the context first.
+        num_context (int): Number of context tokens.
+        attn_mask (Tensor): (Q, num_context + Q), added to the logits of the segments' attention.
+        is_last (bool): True: only the segments are computed.
+
+    Returns:
+        Tensor: As ``x``; (N, Q, c) of the segments if ``is_last``.
+    """
+    attention = block.attn
+    projected = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    query, key, value = (_split_heads(tensor, attention.num_heads) for tensor in projected.chunk(3, -1))
+    attended = F.scaled_dot_product_attention(query[:, :, num_context:], key, value, attn_mask=attn_mask)
+    if is_last:
+        return _finish_block(block, x[:, num_context:], attended)
+    context = F.scaled_dot_product_attention(*(tensor[:, :, :num_context] for tensor in (query, key, value)))
+    return _finish_block(block, x, torch.cat([context, attended], 2))
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """Return (N, heads, L, c / heads) of (N, L, c)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _finish_block(block: ResidualAttentionBlock, x: Tensor, attended: Tensor) -> Tensor:
+    """Return a block's output (N, L, c) for its input and the values (N, heads, L, c / heads) that it attended to."""
+    x = x + block.ls_1(block.attn.out_proj(attended.transpose(1, 2).flatten(2)))
     # Feed-forward network.
     hidden = block.mlp.c_fc(block.ln_2(x))
     return x + block.ls_2(block.mlp.c_proj(_activate(block.mlp.gelu, hidden)))

@@ -219,7 +219,13 @@ def _roi_align_weights(start: int, end: int, length: int, out_size: int) -> np.n
 
 
 def fuse(
-    class_logits: np.ndarray, clip_logits: np.ndarray | None, seen: np.ndarray, mode: str, lam: float
+    class_logits: np.ndarray,
+    clip_logits: np.ndarray | None,
+    seen: np.ndarray,
+    mode: str,
+    lam: float,
+    alpha: float,
+    beta: float,
 ) -> np.ndarray:
     """Fuse both scores of every segment and class; see ``mmzeg.ScoreFusion``.
 
@@ -227,8 +233,9 @@ def fuse(
         class_logits (np.ndarray): (Q, C + 1), "no object" last.
         clip_logits (np.ndarray, optional): (Q, C) CLIP logits; unused in mode ``seg``.
         seen (np.ndarray): (C,) bool.
-        mode (str): ``seg``, ``img``, ``full`` or ``unseen``.
-        lam (float): Weight of the ensemble, in [0, 1].
+        mode (str): ``seg``, ``img``, ``full``, ``unseen`` or ``geometric``.
+        lam (float): Weight of the ensemble in modes ``full`` and ``unseen``, in [0, 1].
+        alpha, beta (float): CLIP's weight in mode ``geometric``, of seen and of unseen classes, in [0, 1].
 
     Returns:
         np.ndarray: (Q, C) in 0..1.
@@ -236,6 +243,10 @@ def fuse(
     seg_probs = softmax(class_logits)[:, :-1]
     if mode == 'seg':
         return seg_probs
+    if mode == 'geometric':
+        weights = np.where(seen, np.float32(alpha), np.float32(beta))
+        log_scores = (1 - weights) * log_softmax(class_logits[:, :-1]) + weights * log_softmax(clip_logits)
+        return softmax(log_scores) * (1 - softmax(class_logits)[:, -1:])
     clip_probs = softmax(np.concatenate([clip_logits, class_logits[:, -1:]], 1))[:, :-1]
     if mode == 'img':
         return clip_probs
@@ -260,6 +271,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Return probabilities (Q, C) of logits (Q, C)."""
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities (Q, C) of logits (Q, C)."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def normalize(vectors: np.ndarray) -> np.ndarray:

@@ -166,7 +166,7 @@ def export_settings(inferencer: ZeroShotInferencer) -> dict:
         std=preprocessor.std.flatten().tolist() if normalizes else None,
         pad=pad,
         clip=_scorer_settings(model.scorer),
-        fusion=dict(mode=fusion.mode, lam=fusion.lam, gamma=fusion.gamma),
+        fusion={name: getattr(fusion, name) for name in ('mode', 'lam', 'gamma', 'alpha', 'beta')},
     )
 
 

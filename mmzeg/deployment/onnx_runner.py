@@ -25,12 +25,12 @@ from .onnx_arrays import (
 )
 from .onnx_images import pad_image, padded_size, resize_image
 
-FORMAT = 3
+FORMAT = 4
 SEGMENTS = 'segments.onnx'
 CLIP = 'clip.onnx'
 NAMES = 'names.npz'
 SETTINGS = 'settings.json'
-MODES = ('seg', 'img', 'full', 'unseen')
+MODES = ('seg', 'img', 'full', 'unseen', 'geometric')
 # Crops that CLIP encodes at once: few, so that the activations of a layer stay in a CPU's cache.
 CHUNK_SIZE = 4
 # Numbers that the scores, or the masks, of the rows of one tile of an image may hold.
@@ -102,7 +102,8 @@ class OnnxRunner:
                 with a synonym. Defaults to the exported config's.
             seen (Sequence[str], optional): Those of ``classes`` that are scored and calibrated as seen. Defaults to
                 those that the model was trained on, by name.
-            mode, lam, gamma (optional): As in ``mmzeg.ScoreFusion``. Default to the exported config's.
+            mode, lam, gamma (optional): As in ``mmzeg.ScoreFusion``. Default to the exported config's. Alpha and beta
+                of mode ``geometric`` are always the exported config's.
             return_scores (bool): Also return the semantic map.
 
         Returns:
@@ -124,7 +125,7 @@ class OnnxRunner:
         padded = padded_size(valid, self.settings['pad'])
         # Score every segment
         class_logits, mask_logits, clip_logits = self.predict_logits(pixels, names, use_clip=mode != 'seg')
-        scores = fuse(class_logits, clip_logits, is_seen, mode, lam)
+        scores = self.fuse(class_logits, clip_logits, is_seen, mode, lam)
         # Assemble the semantic map tile by tile, so that memory does not grow with the classes
         offset = class_offset(is_seen, gamma)[:, None]
         rows_per_tile = max(1, TILE_SIZE // (max(scores.shape) * max(original[1], padded[1])))
@@ -228,6 +229,13 @@ class OnnxRunner:
             raise ValueError(f'{unknown[0]!r} is listed in seen but not among the classes: add it there')
         seen_names = set(self.settings['trained_classes'] if seen is None else seen)
         return names, np.array([name in seen_names for name in names])
+
+    def fuse(
+        self, class_logits: np.ndarray, clip_logits: np.ndarray | None, seen: np.ndarray, mode: str, lam: float
+    ) -> np.ndarray:
+        """Fuse both scores with the exported config's alpha and beta; see ``onnx_arrays.fuse``."""
+        weights = {name: self.settings['fusion'][name] for name in ('alpha', 'beta')}
+        return fuse(class_logits, clip_logits, seen, mode, lam, **weights)
 
     def _fusion(self, mode: str | None, lam: float | None, gamma: float | None) -> tuple[str, float, float]:
         """Return the fusion settings of a call; those that are None come from the exported config."""

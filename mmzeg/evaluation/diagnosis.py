@@ -49,7 +49,7 @@ class Diagnosis:
         # Predict mask logits.
         batch = self.model.data_preprocessor(batch, False)
         inputs = batch['inputs']
-        features = self.model.extract_feat(inputs)
+        features = self.model.extract_features(inputs, [sample.metainfo for sample in batch['data_samples']])
         (mask_logits,) = self.model.decode_head(features, last_layer_only=True)[1].float()
         images = self.model.denormalize(inputs)
         for image, image_mask_logits, sample in zip(images, mask_logits, batch['data_samples'], strict=True):

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from mmzeg.datasets.dataloader_check import check_dataloader
 from mmzeg.utils.preflight import check_config
+from mmzeg.utils.weight_files import NO_WEIGHTS, check_weightless
 
 
 def load_for_evaluation(cfg: Config, checkpoint: str, split: str) -> tuple[Runner, DataLoader]:
@@ -13,20 +14,23 @@ def load_for_evaluation(cfg: Config, checkpoint: str, split: str) -> tuple[Runne
 
     Args:
         cfg (Config): A complete config; its ``work_dir``, ``load_from`` and ``log_level`` are replaced.
-        checkpoint (str): File or URL of the weights.
+        checkpoint (str): File or URL of the weights; ``none`` for a model without weights.
         split (str): ``val`` or ``test``.
 
     Raises:
         FileNotFoundError: The checkpoint or a data folder does not exist.
-        ValueError: No data loader for the split, the classes of dataset and model differ, or as ``check_dataloader``.
+        ValueError: No data loader for the split; the classes of dataset and model differ; ``none`` for a model that has
+            weights; or as ``check_dataloader``.
     """
     require_dataloader(cfg, split)
     # MMEngine writes the config into the work dir, so the training's own would get this changed config.
     cfg.work_dir = 'work_dirs/sweep'
-    cfg.load_from = checkpoint
+    cfg.load_from = None if checkpoint == NO_WEIGHTS else checkpoint
     cfg.log_level = 'WARNING'
     check_config(cfg, (f'{split}_dataloader',))
     runner = Runner.from_cfg(cfg)
+    if cfg.load_from is None:
+        check_weightless(runner.model)
     runner.load_or_resume()
     runner.model.eval()
     # Dataset and model must have the same classes in the same order.
@@ -46,8 +50,11 @@ def require_dataloader(cfg: Config, split: str) -> None:
 
 def require_scorer(cfg: Config) -> None:
     """Raise ValueError if a config's model predicts no segments, or has no scorer."""
-    if cfg.model.type != 'mmzeg.ZegFormer':
-        raise ValueError(f'{cfg.filename}: {cfg.model.type} has no segments: give a config of mmzeg.ZegFormer')
+    if cfg.model.type not in ('mmzeg.ZegFormer', 'mmzeg.ProposalSegmentor'):
+        raise ValueError(
+            f'{cfg.filename}: {cfg.model.type} has no segments: give a config of mmzeg.ZegFormer or '
+            'mmzeg.ProposalSegmentor'
+        )
     if cfg.model.get('scorer') is None:
         raise ValueError(f'{cfg.filename}: the model has no scorer: set model.scorer')
 

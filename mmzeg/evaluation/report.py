@@ -64,10 +64,11 @@ def _finite(row: dict) -> dict:
 
 
 def _clips(model: nn.Module) -> Iterable[tuple[str, CLIP]]:
-    """Return the CLIP models of the classifier and of the scorer, by their owners' names."""
+    """Return the CLIP models of backbone, classifier and scorer, by their owners' names."""
     model = unwrap(model)
     classifier = getattr(getattr(model, 'decode_head', None), 'classifier', None)
     owners = dict(
+        backbone=getattr(getattr(model, 'backbone', None), 'clip', None),
         text_encoder=getattr(classifier, 'text_encoder', None),
         scorer=getattr(getattr(model, 'scorer', None), 'clip', None),
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,8 +23,9 @@ class Setting:
 
     Args:
         mode (str): One of the fusion's modes, or ``pixel`` for a model that classifies pixels.
-        lam (float): Ensemble balance; without effect in modes ``seg``, ``img`` and ``pixel``.
+        lam (float): Ensemble balance of modes ``full`` and ``unseen``.
         gamma (float): Calibration, >= 0.
+        alpha, beta (float): CLIP's weight for seen and for unseen classes, of mode ``geometric``.
 
     Raises:
         ValueError: ``mmzeg.ScoreFusion`` refuses the values.
@@ -33,10 +34,13 @@ class Setting:
     mode: str
     lam: float
     gamma: float
+    alpha: float = 0.0
+    beta: float = 0.0
 
     def __post_init__(self) -> None:
         # Check the values as the fusion does.
-        ScoreFusion('full' if self.mode == 'pixel' else self.mode, self.lam, self.gamma)
+        mode = 'full' if self.mode == 'pixel' else self.mode
+        ScoreFusion(mode, self.lam, self.gamma, self.alpha, self.beta)
 
 
 class Sweep:
@@ -60,10 +64,10 @@ class Sweep:
         # Images counted so far
         self.num_images = 0
         self._areas = dict.fromkeys(settings, torch.zeros(3, len(model.vocabulary), dtype=torch.int64))
-        # Gammas of every mode and lambda: the semantic map before calibration is the same for all of them.
-        self._gammas: dict[tuple[str, float], list[float]] = {}
+        # Gammas of every ensemble: the semantic map before calibration is the same for all of them.
+        self._gammas: dict[Setting, list[float]] = {}
         for setting in self._areas:
-            self._gammas.setdefault((setting.mode, setting.lam), []).append(setting.gamma)
+            self._gammas.setdefault(replace(setting, gamma=0.0), []).append(setting.gamma)
 
     @torch.no_grad()
     def process(self, batch: dict) -> None:
@@ -73,19 +77,19 @@ class Sweep:
         samples = batch['data_samples']
         seen = self.model.seen_mask(inputs.device)
         metas = [sample.metainfo for sample in samples]
-        for (mode, lam), semantic_maps in self._semantic_maps(inputs, metas, seen):
+        for ensemble, semantic_maps in self._semantic_maps(inputs, metas, seen):
             for semantic_map, sample in zip(semantic_maps, samples, strict=True):
                 semantic_map = to_original_size(semantic_map, sample.metainfo)
                 label = sample.gt_sem_seg.data[0].to(semantic_map.device)
                 name = sample.metainfo['img_path']
-                for gamma, prediction in _label_maps(semantic_map, seen, self._gammas[mode, lam]):
+                for gamma, prediction in _label_maps(semantic_map, seen, self._gammas[ensemble]):
                     areas = count_areas(prediction, label, len(seen), self.ignore_index, name)
-                    setting = Setting(mode, lam, gamma)
+                    setting = replace(ensemble, gamma=gamma)
                     self._areas[setting] = self._areas[setting] + areas
         self.num_images += len(samples)
 
     def results(self) -> list[dict]:
-        """Return a row per setting: ``mode``, ``lam``, ``gamma`` and the metrics of ``ZeroShotMIoU``."""
+        """Return a row per setting: its fields and the metrics of ``ZeroShotMIoU``."""
         seen = self.model.vocabulary.seen_mask
         return [vars(setting) | summarize_areas(areas, seen)[0] for setting, areas in self._areas.items()]
 
@@ -129,21 +133,19 @@ class Sweep:
         settings = [astuple(setting) for setting in self._areas]
         return json.loads(json.dumps(dict(key, settings=settings), default=str))
 
-    def _semantic_maps(
-        self, inputs: Tensor, metas: list[dict], seen: Tensor
-    ) -> Iterable[tuple[tuple[str, float], Tensor]]:
-        """Yield (mode, lambda) and the uncalibrated semantic maps (B, C, H, W) at the padded input's size."""
+    def _semantic_maps(self, inputs: Tensor, metas: list[dict], seen: Tensor) -> Iterable[tuple[Setting, Tensor]]:
+        """Yield each setting with gamma 0, and its semantic maps (B, C, H, W) at the padded input's size."""
         if not isinstance(self.model, ZegFormer):
             semantic_maps = self.model.encode_decode(inputs, metas)
             # Undo the model's own calibration.
             semantic_maps = calibrate(semantic_maps, -class_offset(seen, self.model.gamma, semantic_maps.dtype))
-            for mode_and_lam in self._gammas:
-                yield mode_and_lam, semantic_maps
+            for ensemble in self._gammas:
+                yield ensemble, semantic_maps
             return
         class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
-        for mode, lam in self._gammas:
-            scores = ScoreFusion(mode, lam)(class_logits, clip_logits, seen)
-            yield (mode, lam), assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
+        for ensemble in self._gammas:
+            scores = replace(self.model.fusion, **vars(ensemble))(class_logits, clip_logits, seen)
+            yield ensemble, assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
 
 
 def _check_model(model: ZeroShotSegmentor, modes: set[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
+from mmzeg.evaluation.sweep_run import describe_weights
 from mmzeg.utils.atomic import atomic_write
 
 matplotlib.use('Agg')
@@ -13,12 +14,12 @@ from matplotlib import pyplot  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-# Modes of each panel: those without lambda share one.
-PANELS = (('seg', 'img', 'pixel'), ('full',), ('unseen',))
+# Modes of each panel: those without an ensemble share one.
+PANELS = (('seg', 'img', 'pixel'), ('full',), ('unseen',), ('geometric',))
 
 
 def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path, unseen_label: str) -> None:
-    """Draw a curve along gamma for each mode and lambda, and the best harmonic mean of every mode.
+    """Draw a curve along gamma for each mode and ensemble weight, and the best harmonic mean of every mode.
 
     Args:
         rows (Sequence[dict]): Rows of a sweep, at least one with a harmonic mean.
@@ -26,11 +27,11 @@ def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path
         path (Path): The PNG, written atomically.
         unseen_label (str): What the x axis calls the unseen classes.
     """
-    # One curve per mode and lambda
-    curves: dict[tuple[str, float], list[dict]] = {}
+    # One curve per mode, lambda, alpha and beta
+    curves: dict[tuple[str, float, float, float], list[dict]] = {}
     for row in sorted(rows, key=lambda row: row['gamma']):
         if row['hIoU'] is not None:
-            curves.setdefault((row['mode'], row['lam']), []).append(row)
+            curves.setdefault((row['mode'], row['lam'], row['alpha'], row['beta']), []).append(row)
     panels = [[key for key in curves if key[0] in modes] for modes in PANELS]
     panels = [keys for keys in panels if keys]
 
@@ -41,7 +42,7 @@ def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path
     )
     for axes, keys in zip(grid[0], panels, strict=True):
         _draw_panel(axes, {key: curves[key] for key in keys}, best)
-        axes.set_title(', '.join(dict.fromkeys(mode for mode, _ in keys)), fontsize=11)
+        axes.set_title(', '.join(dict.fromkeys(mode for mode, *_ in keys)), fontsize=11)
         axes.set_xlabel(f'mIoU of {unseen_label}')
         axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=9)
     grid[0, 0].set_ylabel('mIoU of seen classes')
@@ -56,23 +57,30 @@ def draw_sweep(rows: Sequence[dict], best: Mapping[str, dict | None], path: Path
     pyplot.close(figure)
 
 
-def _draw_panel(axes: Axes, curves: Mapping[tuple[str, float], list[dict]], best: Mapping[str, dict | None]) -> None:
+def _draw_panel(axes: Axes, curves: Mapping[tuple, list[dict]], best: Mapping[str, dict | None]) -> None:
     """Draw some modes' curves and their best rows."""
     colours = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(curves)))
-    for (mode, lam), colour in zip(sorted(curves), colours, strict=True):
-        rows = curves[mode, lam]
+    for key, colour in zip(sorted(curves), colours, strict=True):
+        rows = curves[key]
         x = [row['unseen_mIoU'] for row in rows]
         y = [row['seen_mIoU'] for row in rows]
-        label = f'λ {lam:g}' if mode in ('full', 'unseen') else mode
+        label = _greek(describe_weights(rows[0])) or rows[0]['mode']
         axes.plot(x, y, '.-', color=colour, markersize=5, linewidth=1.3, label=label)
         # An open circle marks the smallest gamma.
         axes.plot(x[0], y[0], 'o', color=colour, markerfacecolor='white', markersize=6, zorder=3)
-    for mode in dict.fromkeys(mode for mode, _ in curves):
+    for mode in dict.fromkeys(mode for mode, *_ in curves):
         row = best[mode]
-        lam = f'λ {row["lam"]:g}, ' if mode in ('full', 'unseen') else ''
-        label = f'best {mode}: h {row["hIoU"]:.1f} ({lam}γ {row["gamma"]:g})'
+        weights = ', '.join(filter(None, [describe_weights(row), f'gamma {row["gamma"]:g}']))
+        label = f'best {mode}: h {row["hIoU"]:.1f} ({_greek(weights)})'
         star = dict(color='crimson' if mode != 'img' else 'orange', markeredgecolor='black', markersize=14)
         axes.plot(row['unseen_mIoU'], row['seen_mIoU'], '*', **star, linestyle='none', zorder=4, label=label)
+
+
+def _greek(text: str) -> str:
+    """Return a text with Greek letters in the stead of their names."""
+    for name, letter in (('lambda', 'λ'), ('alpha', 'α'), ('beta', 'β'), ('gamma', 'γ')):
+        text = text.replace(name, letter)
+    return text
 
 
 def _draw_harmonic_means(axes: Axes) -> None:

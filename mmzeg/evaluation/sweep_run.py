@@ -33,13 +33,28 @@ def supported_modes(cfg: Config) -> list[str]:
     return ['seg'] if cfg.model.get('scorer') is None else list(MODES)
 
 
-def combine_settings(modes: Sequence[str], lams: Sequence[float], gammas: Sequence[float]) -> list[Setting]:
-    """Return every distinct combination; modes without an ensemble get lambda 0."""
+def combine_settings(
+    modes: Sequence[str],
+    lams: Sequence[float],
+    gammas: Sequence[float],
+    alphas: Sequence[float] = (0.4,),
+    betas: Sequence[float] = (0.8,),
+) -> list[Setting]:
+    """Return every distinct combination; lambda, alpha and beta are 0 in modes that do not have them."""
     settings = []
     for mode in modes:
         mode_lams = lams if mode in ENSEMBLE_MODES else [0.0]
-        settings += [Setting(mode, lam, gamma) for lam, gamma in product(mode_lams, gammas)]
+        mode_alphas, mode_betas = (alphas, betas) if mode == 'geometric' else ([0.0], [0.0])
+        values = product(mode_lams, gammas, mode_alphas, mode_betas)
+        settings += [Setting(mode, lam, gamma, alpha, beta) for lam, gamma, alpha, beta in values]
     return list(dict.fromkeys(settings))
+
+
+def describe_weights(row: dict) -> str:
+    """Return the ensemble's weights of a row in words: ``lambda 0.67``, ``alpha 0.4, beta 0.8``, or nothing."""
+    if row['mode'] == 'geometric':
+        return f'alpha {row["alpha"]:g}, beta {row["beta"]:g}'
+    return f'lambda {row["lam"]:g}' if row['mode'] in ENSEMBLE_MODES else ''
 
 
 def best_row(rows: Sequence[dict], mode: str) -> dict | None:

@@ -1,28 +1,40 @@
 from .assigners import HungarianAssigner
-from .classifiers import CLIPTextClassifier
+from .backbones import CLIPBackbone
+from .classifiers import CLIPTextClassifier, ObjectnessClassifier
+from .execution import Execution
 from .fusion import ScoreFusion
-from .heads import PerPixelHead, ZegFormerHead
+from .heads import PerPixelHead, ProposalHead, ZegFormerHead
+from .proposals import FileProposals, ModelProposals
 from .scorers import (
     BaseScorer,
     CLIPCropScorer,
     CLIPDensePoolScorer,
+    CLIPMaskPromptScorer,
     CLIPMaskScorer,
     GuaranteedPruning,
     ThresholdPruning,
 )
-from .segmentors import PerPixelSegmentor, ZegFormer, ZeroShotTTAModel
+from .segmentors import PerPixelSegmentor, ProposalSegmentor, ZegFormer, ZeroShotTTAModel
 
 __all__ = [
     'BaseScorer',
+    'CLIPBackbone',
     'CLIPCropScorer',
     'CLIPDensePoolScorer',
+    'CLIPMaskPromptScorer',
     'CLIPMaskScorer',
     'CLIPTextClassifier',
+    'FileProposals',
+    'Execution',
     'GuaranteedPruning',
     'HungarianAssigner',
-    'ScoreFusion',
+    'ModelProposals',
+    'ObjectnessClassifier',
     'PerPixelHead',
     'PerPixelSegmentor',
+    'ProposalHead',
+    'ProposalSegmentor',
+    'ScoreFusion',
     'ThresholdPruning',
     'ZegFormer',
     'ZegFormerHead',

@@ -1,4 +1,4 @@
-"""Label maps row by row, without the semantic map of all classes, which need not fit into memory.
+"""Label maps tile by tile, without the semantic map of all classes, which need not fit into memory.
 
 The labels equal the argmax of ``semantic_map.semantic_map_at_original_size``. ``ZegFormer.predict`` takes this way with
 ``test_cfg.return_logits=False``; the inferencer always does.
@@ -9,32 +9,44 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.mask_rows import mask_rows
 
 
 @torch.no_grad()
-def label_map(scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor) -> Tensor:
+def label_map(
+    scores: Tensor,
+    mask_logits: Tensor,
+    sizes: ImageSizes,
+    class_offset: Tensor,
+    execution: Execution | None = None,
+) -> Tensor:
     """Return the class index of every pixel of one image.
 
-    Memory is bounded by ``mask_rows.MAX_TILE_NUMEL``, except for one copy of the mask logits. Time is linear in C.
+    Memory is bounded by ``execution``, except for one copy of the mask logits. Time is linear in C.
 
     Args:
         scores (Tensor): (Q, C) fused scores.
         mask_logits (Tensor): (Q, h, w).
         sizes (ImageSizes): Sizes of the image; the original one is (H, W).
         class_offset (Tensor): (C,) what calibration subtracts from each class.
+        execution (Execution, optional): Bounds the tiles. Defaults to the device's, see ``Execution``.
 
     Returns:
         Tensor: (H, W) int64.
     """
-    tiles = _label_tiles(scores, mask_logits, sizes, class_offset)
+    tiles = _label_tiles(scores, mask_logits, sizes, class_offset, execution)
     return torch.cat([labels for labels, _ in tiles]).view(*sizes.original)
 
 
 @torch.no_grad()
 def label_and_query_maps(
-    scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor
+    scores: Tensor,
+    mask_logits: Tensor,
+    sizes: ImageSizes,
+    class_offset: Tensor,
+    execution: Execution | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the class of every pixel, and the query that contributes most to that class; see ``label_map``.
 
@@ -43,18 +55,18 @@ def label_and_query_maps(
     """
     label_tiles = []
     query_tiles = []
-    for labels, masks in _label_tiles(scores, mask_logits, sizes, class_offset):
+    for labels, masks in _label_tiles(scores, mask_logits, sizes, class_offset, execution):
         label_tiles.append(labels)
         query_tiles.append((scores[:, labels] * masks).argmax(0))
     return torch.cat(label_tiles).view(*sizes.original), torch.cat(query_tiles).view(*sizes.original)
 
 
 def _label_tiles(
-    scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor
+    scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor, execution: Execution | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield labels (N,) and mask probabilities (Q, N) of N pixels at a time, in row-major order."""
     buffer = None
-    for masks in mask_rows(mask_logits, sizes, scores.shape[1]):
+    for masks in mask_rows(mask_logits, sizes, scores.shape[1], execution):
         masks = masks.flatten(1)
         if buffer is None:
             # One buffer for all tiles, of which the first is the largest: the system zeroes all memory it hands out.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.models.calibration import calibrate
+from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.mask_rows import mask_rows
 
@@ -32,7 +33,11 @@ def assemble_semantic_map(scores: Tensor, mask_logits: Tensor, size: Sequence[in
 
 
 def semantic_map_at_original_size(
-    scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor
+    scores: Tensor,
+    mask_logits: Tensor,
+    sizes: ImageSizes,
+    class_offset: Tensor,
+    execution: Execution | None = None,
 ) -> Tensor:
     """Return the calibrated semantic map (C, H, W) of one image at its original size.
 
@@ -41,8 +46,12 @@ def semantic_map_at_original_size(
         mask_logits (Tensor): (Q, h, w).
         sizes (ImageSizes): Sizes of the image; the original one is (H, W).
         class_offset (Tensor): (C,) what calibration subtracts from each class.
+        execution (Execution, optional): Bounds the tiles. Defaults to the device's, see ``Execution``.
     """
-    tiles = [torch.einsum('qc,qhw->chw', scores, masks) for masks in mask_rows(mask_logits, sizes, scores.shape[1])]
+    tiles = [
+        torch.einsum('qc,qhw->chw', scores, masks)
+        for masks in mask_rows(mask_logits, sizes, scores.shape[1], execution)
+    ]
     return calibrate(torch.cat(tiles, 1), class_offset)
 
 

@@ -113,7 +113,7 @@ def _classifier_config(settings: dict, clip: dict, tau: float) -> dict:
 def _clip_config(folder: Path) -> dict:
     """Return the case's CLIP."""
     weights = folder / CLIP_WEIGHTS
-    return dict(type='mmzeg.CLIP', model=_register_clip(weights), pretrained=str(weights))
+    return dict(type='mmzeg.CLIP', model=_register_clip(weights), pretrained=str(weights), precision='fp32')
 
 
 def _register_clip(weights: Path) -> str:

@@ -6,6 +6,7 @@ import torch
 
 from mmzeg.parity.comparison import Comparison
 from mmzeg.parity.model_configs import per_pixel_config
+from mmzeg.parity.options import CheckOptions
 from mmzeg.parity.released_case import load_released_case
 
 WEIGHTS = 'per_pixel_official.safetensors'
@@ -13,14 +14,15 @@ WEIGHTS = 'per_pixel_official.safetensors'
 MAP_STEP = 8
 
 
-def check_per_pixel(folder: Path, settings: dict) -> Comparison:
+def check_per_pixel(folder: Path, settings: dict, options: CheckOptions) -> Comparison:
     """Compare loss, logits and semantic maps.
 
     Args:
         folder (Path): The case.
         settings (dict): Content of its ``case.json``.
+        options (CheckOptions): Device.
     """
-    case = load_released_case(folder, settings, WEIGHTS, per_pixel_config)
+    case = load_released_case(folder, settings, WEIGHTS, per_pixel_config, options)
     model = case.model
     comparison = case.comparison
     # One training pass

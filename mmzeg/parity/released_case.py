@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmzeg.parity.comparison import Comparison
 from mmzeg.parity.model_configs import CLIP_WEIGHTS
+from mmzeg.parity.options import CheckOptions
 from mmzeg.registry import MODELS
 from mmzeg.utils.released_names import convert_released, released_tau
 from mmzeg.utils.weight_files import read_state
@@ -43,7 +44,11 @@ class ReleasedCase:
 
 
 def load_released_case(
-    folder: Path, settings: dict, weights: str, build_config: Callable[[dict, Path, float], dict]
+    folder: Path,
+    settings: dict,
+    weights: str,
+    build_config: Callable[[dict, Path, float], dict],
+    options: CheckOptions,
 ) -> ReleasedCase:
     """Read a case and build its model.
 
@@ -52,6 +57,7 @@ def load_released_case(
         settings (dict): Content of ``case.json``.
         weights (str): File name of the model's weights, under the released code's parameter names.
         build_config (Callable): Returns the model's config from settings, folder and temperature.
+        options (CheckOptions): Device of model, images and samples.
 
     Raises:
         FileNotFoundError: A file is missing; names it.
@@ -71,7 +77,10 @@ def load_released_case(
     images = [(image.float() - preprocessor.mean) / preprocessor.std for image in images]
     inputs, samples = stack_batch(images, samples, size_divisor=32)
     compared = {name: tensor for name, tensor in golden.items() if not name.startswith(('image_', 'label_'))}
-    return ReleasedCase(settings, model, inputs, samples, Comparison(compared))
+    # Move everything that is computed with.
+    device = options.torch_device
+    samples = [sample.to(device) for sample in samples]
+    return ReleasedCase(settings, model.to(device), inputs.to(device), samples, Comparison(compared))
 
 
 def require_files(*paths: Path) -> None:
@@ -79,8 +88,9 @@ def require_files(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f'{path}: no such file; a case is a folder of case.json, tensors.safetensors, '
-                'clip_openai_format.safetensors, and zegformer_official.safetensors or per_pixel_official.safetensors'
+                f'{path}: no such file; a case is a folder of case.json, tensors.safetensors, and weights: of a '
+                'successor clip.safetensors, else clip_openai_format.safetensors, and zegformer_official.safetensors '
+                'or per_pixel_official.safetensors'
             )
 
 

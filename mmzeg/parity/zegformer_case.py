@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 
+from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import valid_size
 from mmzeg.models.scorers.crops import crop_segments, mask_probabilities
 from mmzeg.parity.comparison import Comparison
 from mmzeg.parity.model_configs import MODES, zegformer_config
+from mmzeg.parity.options import CheckOptions
 from mmzeg.parity.released_case import ReleasedCase, load_released_case
 from mmzeg.utils.released_names import our_name
 
@@ -19,14 +21,16 @@ CROP_STEP = 16
 MAP_STEP = 8
 
 
-def check_zegformer(folder: Path, settings: dict) -> Comparison:
+def check_zegformer(folder: Path, settings: dict, options: CheckOptions) -> Comparison:
     """Compare losses, matches, gradients, embeddings, logits, crops and maps.
 
     Args:
         folder (Path): The case.
         settings (dict): Content of its ``case.json``.
+        options (CheckOptions): Device, and execution of the test.
     """
-    case = load_released_case(folder, settings, WEIGHTS, zegformer_config)
+    case = load_released_case(folder, settings, WEIGHTS, zegformer_config, options)
+    case.model.execution = Execution.build(options.execution)
     check_training(case)
     check_test(case)
     return case.comparison
@@ -45,7 +49,7 @@ def check_training(case: ReleasedCase) -> None:
     comparison.compare_tensor('train_pred_logits', class_logits[-1].detach())
     comparison.compare_tensor('train_pred_masks', mask_logits[-1].detach())
     # Matches of the last layer
-    targets = [head.build_targets(sample) for sample in case.samples]
+    targets = head.build_targets(case.samples)
     matches = head.match(class_logits, mask_logits, targets)[-1]
     for index, (ours, golden) in enumerate(zip(matches, case.settings['matches'], strict=True)):
         is_equal = [indices.tolist() for indices in ours] == golden

@@ -1,5 +1,6 @@
 """Read configs by file, or by the name of a file in ``configs``."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config
@@ -22,7 +23,8 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
     """Read a config, and change it as ``--cfg-options`` says.
 
     Args:
-        name (str | Path): A file, or the name of one in ``configs``.
+        name (str | Path): A file, the name of one in ``configs``, or PACKAGE::FILE of an installed package's configs,
+            such as ``mmseg::maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py``.
         options (dict, optional): ``a.b`` -> value.
 
     Raises:
@@ -30,7 +32,7 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
         ValueError: The config does not run, or an option names a field that it cannot have.
     """
     # Find the file.
-    path = Path(name)
+    path = _package_config(str(name)) if '::' in str(name) else Path(name)
     # OpenMIM gives the path of a file without suffix, which stands for a name (setup.py).
     if path.is_file() and not path.suffix:
         name = path.name
@@ -68,6 +70,15 @@ def merge_options(cfg: Config, options: dict | None, path: Path) -> Config:
         misfits = [key for key, value in options.items() if not _fits(cfg, key, value)] or options
         raise ValueError(f'--cfg-options {" ".join(misfits)}: no such field in {path}: correct the name') from error
     return cfg
+
+
+def _package_config(name: str) -> Path:
+    """Return the file that PACKAGE::FILE names, in the folder of configs that OpenMMLab's packages install."""
+    package, _, file = name.partition('::')
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f'{name}: no package {package!r} is installed')
+    return Path(spec.submodule_search_locations[0], '.mim/configs', file)
 
 
 def _fits(cfg: Config, key: str, value: object) -> bool:

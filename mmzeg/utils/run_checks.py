@@ -9,6 +9,7 @@ from inspect import signature
 from mmseg.registry import DATASETS, OPTIMIZERS
 
 from mmzeg.datasets.transforms.loaders import loads_labels
+from mmzeg.registry import MODELS
 
 # What ``ZeroShotMIoU`` returns.
 METRIC_KEYS = ('seen_mIoU', 'unseen_mIoU', 'hIoU', 'mIoU', 'aAcc', 'mAcc')
@@ -28,8 +29,9 @@ def check_run(cfg: Mapping, dataloaders: Iterable[str]) -> None:
 
     Raises:
         ValueError: Epochs over an infinite sampler, an unknown optimizer, ``val_interval`` below 1, unknown
-            ``save_best``, windows without a size or with gaps, ``reduce_zero_label`` with label values, or ignored
-            values that differ. Names the field and the remedy.
+            ``save_best``, windows without a size or with gaps, a ``CLIPBackbone`` with another normalization than
+            CLIP's, ``reduce_zero_label`` with label values, or ignored values that differ. Names the field and the
+            remedy.
     """
     dataloaders = [field for field in dataloaders if cfg.get(field)]
     if 'train_dataloader' in dataloaders:
@@ -37,6 +39,7 @@ def check_run(cfg: Mapping, dataloaders: Iterable[str]) -> None:
         _check_save_best(cfg)
         _check_optimizer(cfg)
     _check_windows(cfg.get('model') or {})
+    _check_clip_backbone(cfg.get('model') or {})
     for field in dataloaders:
         for dataset in datasets_of(cfg[field].get('dataset') or {}):
             _check_zero_label(dataset, field)
@@ -127,6 +130,14 @@ def _check_windows(model: Mapping) -> None:
             f'model.test_cfg.stride={stride} is larger than crop_size={crop_size}: pixels between windows would get no '
             'class; set a smaller stride'
         )
+
+
+def _check_clip_backbone(model: Mapping) -> None:
+    # mmseg's own segmentors do not compare a backbone with the data preprocessor.
+    model = model.get('module') or model
+    if _type_name(model.get('backbone')) == 'CLIPBackbone':
+        preprocessor = MODELS.build(model.get('data_preprocessor') or dict(type='SegDataPreProcessor'))
+        MODELS.build(model['backbone']).check_normalization(preprocessor)
 
 
 def _sides(value: object) -> tuple[int, int] | None:

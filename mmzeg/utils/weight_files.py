@@ -10,12 +10,14 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmzeg.utils.restricted_pickle import RefusedError, checkpoint_pickle
 
 # Files, separated by os.pathsep, whose pickled code may run.
 TRUST_VARIABLE = 'MMZEG_TRUSTED_FILES'
+# In place of a file, for a model that has no weights, such as one whose masks come from files.
+NO_WEIGHTS = 'none'
 # A torch file holds its tensors uncompressed; small records may be compressed.
 MAX_UNPACKED_RATIO = 4
 
@@ -79,6 +81,15 @@ def check_finite(path: str | Path, state: dict[str, Tensor]) -> None:
     for name, tensor in state.items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.isnan().any():
             raise ValueError(f'{path}: {name} is NaN: the training diverged; take an earlier checkpoint')
+
+
+def check_weightless(model: nn.Module) -> None:
+    """Raise ValueError if a model has weights, and so needs a checkpoint."""
+    num_weights = sum(1 for _ in model.parameters())
+    if num_weights:
+        raise ValueError(
+            f'the checkpoint is {NO_WEIGHTS!r}, but {type(model).__name__} has {num_weights} weights here: give a file'
+        )
 
 
 def is_torchscript(path: Path) -> bool:

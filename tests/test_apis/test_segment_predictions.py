@@ -74,11 +74,11 @@ def test_previews_are_the_label_maps_at_their_size(predictions, mode):
     label_maps = set()
     for lam in (0.1, 0.3, 0.9):
         for gamma in (0.0, 0.2, 3.0):
-            label_map = preview.label_map(mode, lam, gamma)
+            label_map = preview.label_map(ScoreFusion(mode, lam, gamma))
             assert np.array_equal(label_map, predictions.label_map(ScoreFusion(mode, lam, gamma)).numpy())
             label_maps.add(label_map.tobytes())
     assert len(label_maps) >= 3
-    assert Preview(predictions, (20, 30)).label_map(mode, 0.3, 0.1).shape == (20, 30)
+    assert Preview(predictions, (20, 30)).label_map(ScoreFusion(mode, 0.3, 0.1)).shape == (20, 30)
 
 
 def test_previews_of_seen_classes_only(predictions):
@@ -89,7 +89,7 @@ def test_previews_of_seen_classes_only(predictions):
         Vocabulary(predictions.vocabulary.names),
         predictions.sizes,
     )
-    label_map = Preview(all_seen, (80, 120)).label_map('full', 0.4, 0.5)
+    label_map = Preview(all_seen, (80, 120)).label_map(ScoreFusion('full', 0.4, 0.5))
     assert np.array_equal(label_map, all_seen.label_map(ScoreFusion('full', 0.4, 0.5)).numpy())
 
 

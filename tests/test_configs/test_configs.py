@@ -24,6 +24,14 @@ from mmzeg.utils.released_names import convert_released
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+# Configs without a training
+PROPOSALS = [path for path in CONFIGS if path.stem.startswith('proposals_')]
+# Channels of the maps of configs whose backbone is a CLIP
+CLIP_BACKBONES = {
+    'zegformer_clip-convnext-b_coco': [128, 256, 512, 1024],
+    'zegformer_clip-convnext-l_coco': [192, 384, 768, 1536],
+    'zegformer_clip-rn50_coco': [256, 512, 1024, 2048],
+}
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def build(path):
     return cfg, MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [path for path in CONFIGS if path not in PROPOSALS], ids=lambda path: path.stem)
 def test_builds_offline(path, no_network):
     cfg, model = build(path)
     assert model.decode_head.classifier.train_vocabulary.names == tuple(cfg.seen_classes)
@@ -55,6 +63,29 @@ def test_builds_offline(path, no_network):
     if 'cross_dataset' not in cfg:
         assert model.decode_head.ignore_index == model.data_preprocessor.seg_pad_val == ignore_index
     assert not any('clip' in name.lower() or 'text' in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize('path', PROPOSALS, ids=lambda path: path.stem)
+def test_proposals_build_offline(path, no_network):
+    cfg, model = build(path)
+    test = cfg.test_dataloader.dataset.metainfo
+    assert model.vocabulary.names == tuple(test.classes) == model.vocabulary.unseen == tuple(test.unseen_classes)
+    assert model.decode_head.classifier.train_vocabulary.names == ()
+    assert not model.scorer.clip.is_loaded
+
+
+@pytest.mark.parametrize('name, channels', CLIP_BACKBONES.items())
+def test_one_clip_is_backbone_classifier_and_scorer(name, channels, no_network):
+    cfg, model = build(ROOT / f'configs/{name}.py')
+    assert list(model.backbone.out_channels) == channels
+    assert model.scorer.reuses_features(model.backbone)
+    assert model.backbone.clip.is_same(model.decode_head.classifier.text_encoder)
+    assert not model.backbone.clip.is_loaded and not any(name.startswith('backbone') for name in model.state_dict())
+    # FC-CLIP's scorer and fusion
+    kind = 'resnet' if 'rn50' in name else 'convnext'
+    published = Config.fromfile(ROOT / f'configs/_base_/scorers/fc_clip_{kind}.py')
+    assert cfg.model.scorer == dict(published.scorer, clip=cfg.model.backbone.clip, prompts='imagenet_select_clip')
+    assert cfg.model.fusion == published.fusion
 
 
 @pytest.mark.parametrize(
@@ -79,8 +110,8 @@ def test_model_index_lists_every_published_config():
     (path,) = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
     models = yaml.safe_load((ROOT / path).read_text())['Models']
     assert all((ROOT / model['Config']).is_file() and Path(model['Config']).stem == model['Name'] for model in models)
-    # Configs for tests across datasets use another's weights; CamVid and the world are examples.
-    unlisted = ('zegformer_r101_coco_', 'zegformer_r18_', 'per-pixel_r18_')
+    # Configs for tests across datasets and of proposals use another's weights; CamVid and the world are examples.
+    unlisted = ('zegformer_r101_coco_', 'zegformer_r18_', 'per-pixel_r18_', 'proposals_')
     assert {model['Name'] for model in models} == {path.stem for path in CONFIGS if not path.stem.startswith(unlisted)}
 
 

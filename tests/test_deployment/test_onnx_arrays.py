@@ -50,7 +50,7 @@ def test_equal_masks_are_shared_as_by_the_scorer():
     logits = smooth_mask_logits(6, 8, 8)
     logits[[1, 4]] = -3.0
     logits[5] = logits[0]
-    expected, expected_indices = unique_masks.unique_masks(logits)
+    ((expected, expected_indices),) = unique_masks.unique_masks([logits])
     queries, indices = onnx_arrays.unique_masks(logits.numpy())
     np.testing.assert_array_equal(logits[queries], expected)
     np.testing.assert_array_equal(indices, expected_indices)
@@ -77,8 +77,8 @@ def test_crops_equal_the_scorers(crop_mode, size):
 @pytest.mark.parametrize('seen', [[True, False, True, False], [False] * 4, [True] * 4])
 def test_scores_equal_score_fusion(mode, seen):
     class_logits, clip_logits = 5 * torch.randn(6, 5), 5 * torch.randn(6, 4)
-    expected = ScoreFusion(mode, 0.7)(class_logits, clip_logits, torch.tensor(seen))
-    actual = onnx_arrays.fuse(class_logits.numpy(), clip_logits.numpy(), np.array(seen), mode, 0.7)
+    expected = ScoreFusion(mode, 0.7, alpha=0.2, beta=0.9)(class_logits, clip_logits, torch.tensor(seen))
+    actual = onnx_arrays.fuse(class_logits.numpy(), clip_logits.numpy(), np.array(seen), mode, 0.7, 0.2, 0.9)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 

@@ -162,7 +162,7 @@ def test_a_folder_of_another_format_is_refused(tmp_path):
     """A folder of an earlier version, whose settings and graph inputs had other names."""
     settings = dict(format=2, classes=['sky'], trained=['sky'], clip=dict(styles=['cropmask'], grow=1))
     (tmp_path / 'settings.json').write_text(json.dumps(settings))
-    message = r'settings.json: format 2, and this runner reads format 3; export the model again, or use the runner in'
+    message = r'settings.json: format 2, and this runner reads format 4; export the model again, or use the runner in'
     with pytest.raises(ValueError, match=message):
         OnnxRunner(tmp_path)
 

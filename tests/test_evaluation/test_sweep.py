@@ -59,6 +59,11 @@ def test_equals_single_runs(world):
             for mode, lam in [('seg', 0.0), ('img', 0.0), ('full', 0.5), ('full', 0.9), ('unseen', 0.7)]
             for gamma in (0.0, 0.0003, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3)
         ]
+        settings += [
+            Setting('geometric', 0.0, gamma, alpha, beta)
+            for gamma in (0.0, 0.01)
+            for alpha, beta in [(0.4, 0.8), (0.1, 1)]
+        ]
     else:
         settings = [Setting('pixel', 0.0, gamma) for gamma in (0.0, 0.0003, 0.003, 0.01, 0.02, 0.05, 0.1, 0.3)]
     sweep = Sweep(model, settings)
@@ -72,7 +77,8 @@ def test_equals_single_runs(world):
         if row['mode'] == 'pixel':
             model.gamma = row['gamma']
         else:
-            model.fusion = ScoreFusion(row['mode'], row['lam'], row['gamma'])
+            fields = ('mode', 'lam', 'gamma', 'alpha', 'beta')
+            model.fusion = ScoreFusion(**{name: row[name] for name in fields})
         expected = run_test(model, dataset, batches)
         assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
     assert len({row['aAcc'] for row in rows}) > 2

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmzeg.benchmarking.reference_scorer import ReferenceScorer
-from mmzeg.models import CLIPCropScorer
+from mmzeg.models import CLIPCropScorer, execution
 from mmzeg.models.scorers import clip_crop_scorer
 from mmzeg.models.scorers.crops import mask_boxes
 from mmzeg.vocabulary import Vocabulary
@@ -70,12 +70,14 @@ def test_crop_modes_are_averaged(segments):
     torch.testing.assert_close(scorer(image, masks, VOCABULARY, size), scorer.clip.logit_scale * mean @ text.t())
 
 
-def test_the_chunk_size_changes_no_logit(segments):
+def test_the_chunk_size_changes_no_logit(segments, monkeypatch):
     image, masks, size = segments
-    torch.testing.assert_close(
-        CLIPCropScorer(CLIP, 'single', chunk_size=2)(image, masks, VOCABULARY, size),
-        CLIPCropScorer(CLIP, 'single')(image, masks, VOCABULARY, size),
-    )
+    scorer = CLIPCropScorer(CLIP, 'single')
+    logits = scorer(image, masks, VOCABULARY, size)
+    monkeypatch.setattr(execution, 'TILED_CROPS', 2)
+    num_crops = count_crops(scorer, monkeypatch)
+    torch.testing.assert_close(scorer(image, masks, VOCABULARY, size), logits)
+    assert num_crops == [2, 1]
 
 
 def count_crops(scorer, monkeypatch):
@@ -93,7 +95,8 @@ def count_crops(scorer, monkeypatch):
 
 def test_images_share_chunks(segments, monkeypatch):
     image, masks, size = segments
-    scorer = CLIPCropScorer(CLIP, 'single', chunk_size=3)
+    monkeypatch.setattr(execution, 'TILED_CROPS', 3)
+    scorer = CLIPCropScorer(CLIP, 'single')
     images = [image, image.flip(2)]
     batch_masks = [masks, torch.cat([masks[:2], masks[:1].flip(2)])]
     expected = [
@@ -114,7 +117,8 @@ def test_empty_masks_are_encoded_once(monkeypatch, crop_mode, empty_queries):
     masks = torch.full((5, 16, 24), -9.0)
     for query in set(range(5)) - set(empty_queries):
         masks[query, query : query + 6, 2 * query : 2 * query + 9] = 9.0
-    scorer = CLIPCropScorer(CLIP, 'single', crop_mode=crop_mode, chunk_size=2)
+    scorer = CLIPCropScorer(CLIP, 'single', crop_mode=crop_mode)
+    monkeypatch.setattr(execution, 'TILED_CROPS', 2)
     expected = torch.cat([scorer.encode(image, mask[None], (64, 96)) for mask in masks], 1)
     num_crops = count_crops(scorer, monkeypatch)
     torch.testing.assert_close(scorer.encode(image, masks, (64, 96)), expected)
@@ -125,7 +129,7 @@ def test_masks_are_dilated_before_they_are_cropped(segments, monkeypatch):
     image, masks, size = segments
     cropped_masks = []
 
-    def record_masks(image, masks, size, crop_mode):
+    def record_masks(image, masks, size, crop_mode, is_batched):
         cropped_masks.append(masks > 0.5)
         return image.expand(len(masks), -1, -1, -1)
 
@@ -146,7 +150,6 @@ def test_masks_are_dilated_before_they_are_cropped(segments, monkeypatch):
         (dict(crop_mode=['crop', 'box']), "'box' is unknown"),
         (dict(crop_mode=[]), 'crop_mode is an empty list'),
         (dict(mask_dilation=-1), 'mask_dilation must be'),
-        (dict(chunk_size=0), 'chunk_size must be'),
     ],
 )
 def test_bad_fields(fields, message):

@@ -21,7 +21,7 @@ from mmzeg.models.label_map import label_and_query_maps, label_map
     ],
 )
 def test_labels_equal_the_argmax_of_the_semantic_map(monkeypatch, dtype, max_tile_numel, padded, valid, original):
-    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', max_tile_numel)
+    monkeypatch.setattr('mmzeg.models.execution.TILED_TILE_NUMEL', max_tile_numel)
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(9, 13, generator=generator, dtype=dtype)
     logits = 4 * torch.randn(9, padded[0] // 4, padded[1] // 4, generator=generator, dtype=dtype)
@@ -37,7 +37,7 @@ def test_labels_equal_the_argmax_of_the_semantic_map(monkeypatch, dtype, max_til
 
 
 def test_the_query_map_names_the_query_that_contributes_most(monkeypatch):
-    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', 3000)
+    monkeypatch.setattr('mmzeg.models.execution.TILED_TILE_NUMEL', 3000)
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(9, 13, generator=generator)
     logits = 4 * torch.randn(9, 16, 24, generator=generator)

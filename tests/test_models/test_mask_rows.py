@@ -8,7 +8,7 @@ from mmzeg.models.mask_rows import mask_rows
 
 
 def test_rows_equal_the_masks_at_the_original_size(monkeypatch):
-    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', 3000)
+    monkeypatch.setattr('mmzeg.models.execution.TILED_TILE_NUMEL', 3000)
     logits = torch.randn(9, 16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     padded, valid, original = (64, 96), (61, 90), (200, 310)
     tiles = list(mask_rows(logits, ImageSizes(padded, valid, original), 1))

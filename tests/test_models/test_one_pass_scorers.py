@@ -51,9 +51,20 @@ def make_scorer(name, tmp_path, precision='auto', **fields):
     return cls(clip, 'single', **fields)
 
 
+# A class token for each mask in all layers, CLIP's own unchanged (ODISE's MaskCLIP), at CLIP's own size.
+ALL_LAYERS = dict(
+    input_size=None,
+    num_masked_layers=100,
+    patches_see_class_token=True,
+    mask_resize='area',
+    empty_mask='best_cell',
+    position_resize=dict(antialias=True),
+)
+
+
 @pytest.mark.parametrize('name', VISIONS)
 def test_a_mask_over_the_whole_image_gives_clips_own_embedding(name, tmp_path):
-    scorer = make_scorer(name, tmp_path)
+    scorer = make_scorer(name, tmp_path, **(ALL_LAYERS if name in MASK_SCORER_VISIONS else {}))
     size = scorer.clip.image_size
     image = torch.rand(3, *size) * 255
     masks = torch.full((2, size[0] // 4, size[1] // 4), 9.0)
@@ -113,10 +124,12 @@ def test_num_masked_layers(tmp_path):
     masks = torch.full((1, 16, 16), -9.0)
     masks[0, 4:8, 4:8] = 9.0
     embeddings = {}
-    for num_layers in (None, 1, 3):
+    for num_layers in (None, 1, 3, 9):
         scorer = make_scorer('vit', tmp_path, num_masked_layers=num_layers)
         embeddings[num_layers] = scorer.encode(image, masks, (64, 64))
-    torch.testing.assert_close(embeddings[None], embeddings[3])
+    # Of three layers, a third is one.
+    torch.testing.assert_close(embeddings[None], embeddings[1])
+    torch.testing.assert_close(embeddings[9], embeddings[3])
     assert not torch.allclose(embeddings[1], embeddings[3], atol=1e-3)
 
 
@@ -131,7 +144,8 @@ def test_num_masked_layers(tmp_path):
 def test_an_unsupported_image_encoder_is_refused(name, cls, input_size, message, tmp_path):
     scorer = make_scorer(name, tmp_path)
     unsupported = cls.__new__(cls)
-    unsupported.__dict__ = scorer.__dict__ | dict(num_masked_layers=None, input_sizes=[input_size])
+    fields = dict(num_masked_layers=None, last_attention=None, empty_mask='best_cell', input_sizes=[input_size])
+    unsupported.__dict__ = scorer.__dict__ | fields
     with pytest.raises(ValueError, match=message):
         unsupported.encode(torch.rand(3, 64, 64), torch.randn(1, 16, 16), (64, 64))
 

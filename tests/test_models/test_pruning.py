@@ -60,6 +60,38 @@ def test_guaranteed_labels_equal_those_of_scoring_all(mode, lam):
     assert score_fn.num_scored < 6 * 30 * 0.7 or lam == 1.0
 
 
+@pytest.mark.parametrize('alpha, beta', [(0.4, 0.8), (0.0, 0.5), (1.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize('ensemble_on_valid_mask', [False, True])
+def test_guaranteed_labels_of_the_geometric_ensemble(alpha, beta, ensemble_on_valid_mask):
+    fusion = ScoreFusion('geometric', gamma=0.05, alpha=alpha, beta=beta, ensemble_on_valid_mask=ensemble_on_valid_mask)
+    states = [random_state(seed) for seed in range(6)]
+    score_fn = RandomScoreFn(6)
+    # Some masks cover no cell of CLIP's map.
+    score_fn.logits[:, ::4] = 0.0
+    GuaranteedPruning()(score_fn, states, fusion, SEEN, MAX_LOGIT)
+    for state, logits in zip(states, score_fn.logits, strict=True):
+        pruned_labels = predict_labels(state, fusion, state.clip_logits)
+        assert torch.equal(pruned_labels, predict_labels(state, fusion, logits))
+    assert score_fn.num_scored < 6 * 30
+
+
+@pytest.mark.parametrize('alpha, beta', [(0.4, 0.8), (0.0, 0.5), (0.7, 0.0), (1.0, 1.0)])
+def test_the_upper_bound_of_the_geometric_ensemble_holds_and_is_reached(alpha, beta):
+    class_logits = random_state().class_logits
+    for ensemble_on_valid_mask in (False, True):
+        fusion = ScoreFusion('geometric', alpha=alpha, beta=beta, ensemble_on_valid_mask=ensemble_on_valid_mask)
+        upper_bound = fusion.upper_bound(class_logits, MAX_LOGIT, SEEN)
+        for seed in range(20):
+            clip_logits = RandomScoreFn(1, seed).logits[0]
+            clip_logits[::3] = 1.0
+            assert (fusion(class_logits, clip_logits, SEEN) <= upper_bound + 1e-6).all()
+        for label in (0, 8):
+            confident_logits = torch.full((30, 9), -2000.0)
+            confident_logits[:, label] = MAX_LOGIT
+            scores = fusion(class_logits, confident_logits, SEEN)
+            torch.testing.assert_close(scores[:, label], upper_bound[:, label])
+
+
 def test_the_upper_bound_holds_and_is_reached():
     class_logits = random_state().class_logits
     for mode in ('img', 'unseen', 'full'):

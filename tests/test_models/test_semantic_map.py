@@ -19,7 +19,7 @@ from mmzeg.models.semantic_map import assemble_semantic_map, semantic_map_at_ori
     ],
 )
 def test_row_by_row_equals_the_batched_map(monkeypatch, max_tile_numel, padding, original):
-    monkeypatch.setattr('mmzeg.models.mask_rows.MAX_TILE_NUMEL', max_tile_numel)
+    monkeypatch.setattr('mmzeg.models.execution.TILED_TILE_NUMEL', max_tile_numel)
     generator = torch.Generator().manual_seed(0)
     scores = torch.rand(9, 13, generator=generator, dtype=torch.float64)
     mask_logits = 4 * torch.randn(9, 16, 24, generator=generator, dtype=torch.float64)

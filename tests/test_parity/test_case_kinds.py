@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmzeg.parity import Comparison, case_kinds, check_case
+from mmzeg.parity.options import CheckOptions
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,8 @@ def test_kind_is_read_or_follows_from_the_weights(tmp_path, monkeypatch, setting
     checked = []
 
     def checker(name):
-        def check(folder, content):
-            checked.append((name, folder, content))
+        def check(folder, content, options):
+            checked.append((name, folder, content, options))
             return Comparison(dict(res5=torch.ones(1)))
 
         return check
@@ -30,8 +31,8 @@ def test_kind_is_read_or_follows_from_the_weights(tmp_path, monkeypatch, setting
     (tmp_path / 'case.json').write_text(json.dumps(settings))
     for name in files:
         (tmp_path / name).touch()
-    comparison = check_case(tmp_path)
-    assert checked == [(kind, tmp_path, settings)]
+    comparison = check_case(tmp_path, execution='batched')
+    assert checked == [(kind, tmp_path, settings, CheckOptions('cpu', 'batched'))]
     assert comparison.num_failed == 1, 'res5 was not compared'
 
 

@@ -4,17 +4,12 @@ Only data_root, the size of the network and CLIP, a few layers from a file, diff
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from miniature_runs import CLIP, SMALL_CROP, SPLITS, loaders, present, run
 from miniatures import ade20k_150, ade20k_release, cityscapes, coco_stuff, pascal_context, voc
 
-ROOT = Path(__file__).parents[2]
-CLIP = ROOT / 'tests/data/golden/r50_single/clip_openai_format.safetensors'
 SMALL = (
     'model.backbone.base_channels=8',
     'model.backbone.stem_channels=8',
@@ -30,20 +25,6 @@ SCORER = (
     f'model.scorer.clip.pretrained={CLIP}',
     'model.scorer.prompts=single',
 )
-# 572 logits for every pixel of 512 x 512 would take too long on two cores.
-SMALL_CROP = (
-    'train_dataloader.dataset.pipeline.3.crop_size=(128,128)',
-    'train_dataloader.dataset.pipeline.6.size=(128,128)',
-)
-SPLITS = ('train', 'val', 'test')
-
-
-def run(tool, *arguments):
-    environment = os.environ | {'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result
 
 
 def train(config, work_dir, fields):
@@ -62,11 +43,6 @@ def evaluate(config, checkpoint, work_dir, fields):
     return json.loads((work_dir / 'report.json').read_text())
 
 
-def loaders(*splits):
-    fields = [f'{split}_dataloader.num_workers=0' for split in splits]
-    return [*fields, *(f'{split}_dataloader.persistent_workers=False' for split in splits)]
-
-
 @pytest.fixture(scope='module')
 def coco_trained(tmp_path_factory):
     root = tmp_path_factory.mktemp('coco')
@@ -74,10 +50,6 @@ def coco_trained(tmp_path_factory):
     fields = [f'{split}_dataloader.dataset.data_root={root / "data"}' for split in SPLITS]
     fields += [*loaders(*SPLITS), *SCORER]
     return train('zegformer_r50_coco', root / 'work', fields), fields
-
-
-def present(report):
-    return [row['name'] for row in report['classes'] if row['IoU'] is not None]
 
 
 def test_coco_stuff(coco_trained, tmp_path):

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests' / 'data' / 'golden'
 
 
-def run(case):
-    command = [sys.executable, str(ROOT / 'tools' / 'analysis_tools' / 'check_parity.py'), str(case)]
+def run(case, *arguments):
+    command = [sys.executable, str(ROOT / 'tools' / 'analysis_tools' / 'check_parity.py'), str(case), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -25,6 +25,12 @@ def test_golden_case(case):
     assert result.returncode == 0, result.stdout + result.stderr
     assert ' NO ' not in result.stdout
     assert f'`{result.stdout.splitlines()[-1]}`' in (ROOT / 'docs/en/reproducing.md').read_text()
+
+
+@pytest.mark.parametrize('case', ['r50_single', 'r50_batch2'])
+def test_golden_case_in_batched_execution(case):
+    result = run(GOLDEN / case, '--execution', 'batched')
+    assert result.returncode == 0 and ' NO ' not in result.stdout, result.stdout + result.stderr
 
 
 def test_a_changed_value_and_an_unknown_one_fail(tmp_path):

@@ -30,7 +30,7 @@ FIELDS = [
 ]
 # Nearly equal scores: every setting classifies pixels differently.
 FIELDS += ['test_dataloader.dataset.split=val', 'model.decode_head.classifier.tau=0.2']
-GRID = ('--gamma', '0:0.02:0.005', '--lam', '0,0.5,0.9', '--cfg-options', *FIELDS)
+GRID = ('--gamma', '0:0.02:0.005', '--lam', '0,0.5,0.9', '--alpha', '0.2,0.4', '--cfg-options', *FIELDS)
 NAMES = 'heart,circle,square,water,wood'
 
 
@@ -74,10 +74,10 @@ def test_equals_single_tests_at_random_points(call, checkpoint, tmp_path):
     call(TOOL, CONFIG, checkpoint, '--out', 'out', *GRID)
     content = read_sweep(tmp_path / 'out')
     rows = content['rows']
-    assert len(rows) == 5 * (1 + 1 + 3 + 3)
+    assert len(rows) == 5 * (1 + 1 + 3 + 3 + 2 * 1)
     points = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:5]
     for index, row in enumerate(rows[point] for point in points):
-        fields = [f'model.fusion.{name}={row[name]}' for name in ('mode', 'lam', 'gamma')]
+        fields = [f'model.fusion.{name}={row[name]}' for name in ('mode', 'lam', 'gamma', 'alpha', 'beta')]
         call(
             ROOT / 'tools/test.py', CONFIG, checkpoint, '--work-dir', f'test_{index}', '--cfg-options', *FIELDS, *fields
         )

@@ -12,6 +12,7 @@ from mmzeg.utils.run_checks import METRIC_KEYS, check_run
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+WORLD_CLIP = dict(type='mmzeg.CLIP', pretrained=str(CONFIGS / '_base_/models/world_clip/open_clip_model.safetensors'))
 FOLDERS = dict(type='mmzeg.FolderDataset', labels=['road', 'sky'])
 
 
@@ -53,6 +54,10 @@ def test_all_configs_pass():
         ),
         (dict(model__decode_head__ignore_index=65535), 'model.decode_head.ignore_index is 65535, but .* 255 in train'),
         (dict(model__data_preprocessor__seg_pad_val=0), 'model.data_preprocessor.seg_pad_val is 0, but'),
+        (
+            dict(model__backbone=dict(_delete_=True, type='mmzeg.CLIPBackbone', clip=WORLD_CLIP)),
+            "CLIPBackbone needs CLIP's own normalization: set model.data_preprocessor",
+        ),
         (dict(test_evaluator__ignore_index=0), 'test_evaluator.ignore_index is 0, but .* 255 in test_dataloader'),
     ],
 )

@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mmzeg.models.execution import MODES
 from mmzeg.parity import check_case
 from mmzeg.utils.preflight import one_line_errors
 
@@ -17,7 +18,10 @@ from mmzeg.utils.preflight import one_line_errors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('case', type=Path, help='folder with case.json and its tensors')
-    comparison = check_case(parser.parse_args().case)
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--execution', choices=MODES, default='auto', help="of ZegFormer's test")
+    args = parser.parse_args()
+    comparison = check_case(args.case, args.device, args.execution)
     print(comparison.table)
     print(f'{len(comparison.table.rows)} values, {comparison.num_failed} off')
     sys.exit(int(comparison.num_failed > 0))

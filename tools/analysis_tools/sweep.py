@@ -1,4 +1,4 @@
-"""Evaluate a grid of fusion modes, lambda and gamma in one pass over the data: table, CSV and plot; resumable.
+"""Evaluate a grid of fusion modes, their weights and gamma in one pass over the data: table, CSV, plot; resumable.
 
 python tools/analysis_tools/sweep.py CONFIG CHECKPOINT --gamma 0:0.3:0.02 --lam 0,0.33,0.5,0.67,1 --held-out 8
 
@@ -17,7 +17,14 @@ from prettytable import PrettyTable
 from mmzeg.evaluation.held_out_classes import choose_held_out, hold_out, trained_classes, tuning_warnings
 from mmzeg.evaluation.loading import require_dataloader
 from mmzeg.evaluation.sweep_plot import draw_sweep
-from mmzeg.evaluation.sweep_run import best_row, combine_settings, run_sweep, supported_modes, write_csv
+from mmzeg.evaluation.sweep_run import (
+    best_row,
+    combine_settings,
+    describe_weights,
+    run_sweep,
+    supported_modes,
+    write_csv,
+)
 from mmzeg.evaluation.zero_shot_miou import SCORES
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
@@ -32,6 +39,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--modes', nargs='+', help='fusion modes (default: all modes of the model)')
     parser.add_argument('--lam', default='0.67', type=parse_numbers, help='lambdas: a,b,c or first:last:step')
+    parser.add_argument(
+        '--alpha', default='0.4', type=parse_numbers, help="CLIP's weights for seen classes, mode geometric: as --lam"
+    )
+    parser.add_argument(
+        '--beta', default='0.8', type=parse_numbers, help="CLIP's weights for unseen classes, mode geometric: as --lam"
+    )
     parser.add_argument('--gamma', default='0:0.5:0.05', type=parse_numbers, help='gammas: a,b,c or first:last:step')
     parser.add_argument(
         '--held-out',
@@ -72,7 +85,8 @@ def main() -> None:
     require_dataloader(cfg, args.data)
     out = args.out or Path('work_dirs/sweep', Path(args.config).stem)
     out.mkdir(parents=True, exist_ok=True)
-    settings = combine_settings(args.modes or supported_modes(cfg), args.lam, args.gamma)
+    modes = args.modes or supported_modes(cfg)
+    settings = combine_settings(modes, args.lam, args.gamma, args.alpha, args.beta)
 
     # Evaluate some seen classes as if unseen, and warn of what must not be tuned on.
     vocabulary = Vocabulary.build(cfg.model.decode_head.classifier.vocabulary)
@@ -104,16 +118,18 @@ def main() -> None:
 
 def print_results(rows: Sequence[dict], best: Mapping[str, dict | None]) -> None:
     """Print a table of all rows, and the best row of every mode."""
-    table = PrettyTable(['mode', 'lambda', 'gamma', *SCORES], align='r')
+    table = PrettyTable(['mode', 'weights', 'gamma', *SCORES], align='r')
     for row in rows:
-        table.add_row([row['mode'], row['lam'], row['gamma'], *(format_score(row[score]) for score in SCORES)])
+        scores = (format_score(row[score]) for score in SCORES)
+        table.add_row([row['mode'], describe_weights(row), row['gamma'], *scores])
     print(f'\n{table}')
     for mode, row in best.items():
         if row is None:
             print(f'best {mode}: no harmonic mean, as the labels hold no seen or no unseen class')
             continue
         scores = '  '.join(f'{score} {format_score(row[score])}' for score in SCORES)
-        print(f'best {mode}: lambda {row["lam"]}, gamma {row["gamma"]}: {scores}')
+        weights = ', '.join(filter(None, [describe_weights(row), f'gamma {row["gamma"]}']))
+        print(f'best {mode}: {weights}: {scores}')
 
 
 if __name__ == '__main__':

@@ -20,7 +20,6 @@ from prettytable import PrettyTable
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.deployment import OnnxRunner
-from mmzeg.deployment.onnx_arrays import fuse
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import one_line_errors
@@ -69,7 +68,7 @@ def greatest_differences(inferencer: ZeroShotInferencer, runner: OnnxRunner, ima
     vocabulary = predictions.vocabulary
     resized = runner.resize(read_image(image))
     by_onnx = [*runner.predict_logits(resized, vocabulary.names, fusion.needs_scorer)]
-    by_onnx.append(fuse(by_onnx[0], by_onnx[2], np.array(vocabulary.seen_mask), fusion.mode, fusion.lam))
+    by_onnx.append(runner.fuse(by_onnx[0], by_onnx[2], np.array(vocabulary.seen_mask), fusion.mode, fusion.lam))
     return [
         np.nan if output is None else np.abs(output - expected.numpy()).max()
         for output, expected in zip(by_onnx, by_torch, strict=True)

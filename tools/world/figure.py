@@ -4,6 +4,7 @@ python tools/world/figure.py CONFIG CHECKPOINT OUT.png
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -14,7 +15,6 @@ from mmengine.config import DictAction
 from scipy import ndimage
 
 from mmzeg.evaluation.loading import load_for_evaluation, require_scorer
-from mmzeg.models import ScoreFusion
 from mmzeg.models.calibration import calibrate
 from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.atomic import atomic_write
@@ -61,7 +61,7 @@ def predict_row(model, batch: dict) -> dict[str, np.ndarray]:
     seen = model.seen_mask(inputs.device)
     class_logits, mask_logits, clip_logits = model.predict_logits(inputs, [sample.metainfo])
     for mode in ('seg', 'full'):
-        fusion = ScoreFusion(mode, model.fusion.lam, model.fusion.gamma)
+        fusion = replace(model.fusion, mode=mode)
         scores = fusion(class_logits, clip_logits, seen)
         semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
         semantic_map = calibrate(semantic_map, fusion.class_offset(seen))

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from mmseg.models.assigners import HungarianAssigner as MMSegHungarianAssigner
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from mmzeg.models.device_copies import copy_to_device
 from mmzeg.registry import TASK_UTILS
 
 
@@ -30,7 +32,9 @@ class HungarianAssigner(MMSegHungarianAssigner):
         Raises:
             FloatingPointError: A cost is not finite.
         """
-        return self.solve([self.cost(class_logits, mask_logits, labels, masks)])[0]
+        cost = self.cost(class_logits, mask_logits, labels, masks)
+        ((queries, targets),) = self.solve([cost])
+        return copy_to_device(queries, cost.device), copy_to_device(targets, cost.device)
 
     @torch.no_grad()
     def cost(self, class_logits: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
@@ -51,19 +55,15 @@ class HungarianAssigner(MMSegHungarianAssigner):
             return sum(match_cost(predictions, targets) for match_cost in self.match_costs)
 
     @staticmethod
-    def solve(costs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Return the cheapest one-to-one matching of every cost matrix (Q, N), see ``assign``.
+    def solve(costs: Sequence[Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the cheapest one-to-one matching of every cost matrix (Q, N), see ``assign``, on the host.
 
-        All matrices go to the CPU in one transfer, and all matches come back in one.
+        All matrices go to the host in one transfer.
         """
-        flat_costs = torch.cat([cost.flatten() for cost in costs]).cpu()
-        if not torch.isfinite(flat_costs).all():
+        flat_costs = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
+        if not np.isfinite(flat_costs).all():
             raise FloatingPointError('the matching cost is not finite: the network diverged; lower the learning rate')
-        # Solve every matrix on the CPU.
-        matches = []
-        for flat_cost, cost in zip(flat_costs.split([cost.numel() for cost in costs]), costs, strict=True):
-            queries, targets = linear_sum_assignment(flat_cost.view(cost.shape).numpy())
-            matches.append(torch.stack([torch.from_numpy(queries), torch.from_numpy(targets)]))
-        # Move all pairs to the device together, then split them again.
-        pairs = torch.cat(matches, 1).to(costs[0].device)
-        return [tuple(match) for match in pairs.split([match.shape[1] for match in matches], 1)]
+        # Solve every matrix on the host.
+        ends = np.cumsum([cost.numel() for cost in costs])
+        matrices = np.split(flat_costs, ends[:-1])
+        return [linear_sum_assignment(matrix.reshape(cost.shape)) for matrix, cost in zip(matrices, costs, strict=True)]

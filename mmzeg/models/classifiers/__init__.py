@@ -1,3 +1,4 @@
 from .clip_text_classifier import CLIPTextClassifier
+from .objectness_classifier import ObjectnessClassifier
 
-__all__ = ['CLIPTextClassifier']
+__all__ = ['CLIPTextClassifier', 'ObjectnessClassifier']

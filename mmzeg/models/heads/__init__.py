@@ -1,4 +1,5 @@
 from .per_pixel_head import PerPixelHead
+from .proposal_head import ProposalHead
 from .zegformer_head import ZegFormerHead
 
-__all__ = ['PerPixelHead', 'ZegFormerHead']
+__all__ = ['PerPixelHead', 'ProposalHead', 'ZegFormerHead']

@@ -71,11 +71,10 @@ class PerPixelHead(TextHead):
         Raises:
             ValueError: A label value outside the training vocabulary; names it and the file.
         """
-        for sample in batch_data_samples:
-            self.present_labels(sample)
+        label_maps = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
+        self.present_labels(label_maps, batch_data_samples)
         logits = self._upsample(self(x, self.classifier.text_embeddings(training=True)))
-        labels = torch.cat([sample.gt_sem_seg.data for sample in batch_data_samples])
-        return dict(loss_cls=self.loss_cls(logits, labels, ignore_index=self.ignore_index))
+        return dict(loss_cls=self.loss_cls(logits, label_maps, ignore_index=self.ignore_index))
 
     @staticmethod
     def _upsample(logits: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Base class of the heads that classify by text embeddings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from mmcv.cnn import ConvModule
 from mmdet.models.layers import MSDeformAttnPixelDecoder
@@ -88,20 +89,36 @@ class TextHead(BaseModule):
         metas = [dict(batch_input_shape=shape, img_shape=shape)] * len(x[0])
         return self.maybe_checkpoint(self.pixel_decoder, list(x), metas)
 
-    def present_labels(self, sample) -> Tensor:
-        """Return the training classes (N,) in one image's ``gt_sem_seg``.
+    def present_labels(self, label_maps: Tensor, samples: Sequence) -> list[np.ndarray]:
+        """Return the training classes (N,) in every label map of a batch, ascending, on the host.
+
+        The device is read once per batch.
+
+        Args:
+            label_maps (Tensor): (B, H, W) class indices or ``ignore_index``.
+            samples (Sequence[SegDataSample]): Of the same images, for the error message.
 
         Raises:
             ValueError: A label value outside the training vocabulary; names it and the file.
         """
-        labels = sample.gt_sem_seg.data.unique()
-        labels = labels[labels != self.ignore_index]
         names = self.classifier.train_vocabulary.names
-        invalid = labels[(labels < 0) | (labels >= len(names))]
-        if invalid.numel():
+        num_classes = len(names)
+        # Mark which values each image has: below 0, the classes, above the classes, ignored.
+        columns = (label_maps + 1).clamp_(0, num_classes + 1)
+        columns.masked_fill_(label_maps == self.ignore_index, num_classes + 2)
+        is_present = label_maps.new_zeros((len(label_maps), num_classes + 3), dtype=torch.bool)
+        is_present = is_present.scatter_(1, columns.flatten(1), True).cpu().numpy()
+        # Refuse values that are no class.
+        is_invalid = is_present[:, 0] | is_present[:, num_classes + 1]
+        if is_invalid.any():
+            image = int(is_invalid.argmax())
+            values = label_maps[image].unique()
+            values = values[values != self.ignore_index]
+            value = values[(values < 0) | (values >= num_classes)][0].item()
+            path = samples[image].metainfo.get('seg_map_path', 'a label map')
             raise ValueError(
-                f'{sample.metainfo.get("seg_map_path", "a label map")}: label value {invalid[0].item()} reached the '
-                f'loss, but training knows the {len(names)} classes 0 to {len(names) - 1} ({names[0]} to {names[-1]}): '
-                'an unseen or unlisted class; give the training dataset metainfo=dict(classes=SEEN_NAMES)'
+                f'{path}: label value {value} reached the loss, but training knows the {num_classes} classes 0 to '
+                f'{num_classes - 1} ({names[0]} to {names[-1]}): an unseen or unlisted class; give the training '
+                'dataset metainfo=dict(classes=SEEN_NAMES)'
             )
-        return labels
+        return [image_labels.nonzero()[0] for image_labels in is_present[:, 1 : num_classes + 1]]

@@ -1,5 +1,6 @@
 """ZegFormer's head: class-agnostic masks, segment embeddings and their losses (docs/en/method.md)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -11,7 +12,14 @@ from mmengine.model import caffe2_xavier_init
 from torch import Tensor, nn
 
 from mmzeg.models.heads.masked_decoder import MaskedDecoder
-from mmzeg.models.heads.segment_targets import SegmentTargets, lie_on_unlabelled
+from mmzeg.models.heads.segment_targets import (
+    LayerMatches,
+    QueryTargets,
+    SegmentTargets,
+    build_query_targets,
+    labelled_pixels,
+    lie_on_unlabelled,
+)
 from mmzeg.models.heads.text_head import TextHead
 from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.registry import MODELS, TASK_UTILS
@@ -197,63 +205,86 @@ class ZegFormerHead(TextHead):
             ValueError: A label value outside the training vocabulary; names it and the file.
             FloatingPointError: A matching cost is not finite.
         """
+        # Read the ground truth first: what waits for the device waits for the backbone only.
+        targets = self.build_targets(batch_data_samples)
         class_logits, mask_logits = self(x, self.classifier.text_embeddings(training=True))
         # Match the queries of every layer with the targets.
-        targets = [self.build_targets(sample) for sample in batch_data_samples]
-        matches = self.match(class_logits, mask_logits, targets)
+        query_targets = self.query_targets(class_logits, mask_logits, targets)
         # Normalize mask losses by the number of masks, averaged over processes.
-        num_masks = sum(len(target.labels) for target in targets)
-        num_masks = reduce_mean(class_logits.new_tensor(float(num_masks), dtype=torch.float32)).clamp(min=1)
+        num_masks = class_logits.new_full((), len(targets.labels), dtype=torch.float32)
+        num_masks = reduce_mean(num_masks).clamp(min=1)
         # Compute the losses of every layer; the last layer's have no prefix.
         losses = {}
-        last_layer = len(matches) - 1
-        for layer, layer_matches in enumerate(matches):
-            layer_losses = self._layer_loss(class_logits[layer], mask_logits[layer], targets, layer_matches, num_masks)
+        last_layer = len(query_targets) - 1
+        layers = zip(class_logits.unbind(), mask_logits.unbind(), query_targets, strict=True)
+        for layer, (layer_class_logits, layer_mask_logits, layer_targets) in enumerate(layers):
+            layer_losses = self._layer_loss(layer_class_logits, layer_mask_logits, layer_targets, targets, num_masks)
             prefix = '' if layer == last_layer else f'd{layer}.'
             losses.update({prefix + name: loss for name, loss in layer_losses.items()})
         return losses
 
-    def build_targets(self, sample) -> SegmentTargets:
-        """Return the targets of one image: a label and a binary mask for every class that is present."""
-        labels = self.present_labels(sample)
-        label_map = sample.gt_sem_seg.data
-        is_labelled = label_map[0] != self.ignore_index if self.ignore_unlabelled_in_masks else None
-        return SegmentTargets(labels, label_map == labels[:, None, None], is_labelled)
+    def build_targets(self, samples: Sequence) -> SegmentTargets:
+        """Return the targets of a batch: a label and a binary mask for every class that is present in an image.
+
+        Args:
+            samples (Sequence[SegDataSample]): See ``loss``.
+
+        Raises:
+            ValueError: A label value outside the training vocabulary; names it and the file.
+        """
+        label_maps = torch.cat([sample.gt_sem_seg.data for sample in samples])
+        present_labels = self.present_labels(label_maps, samples)
+        is_labelled = label_maps != self.ignore_index if self.ignore_unlabelled_in_masks else None
+        return SegmentTargets.build(label_maps, present_labels, is_labelled)
+
+    def query_targets(self, class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets) -> list[QueryTargets]:
+        """Return what the queries of every layer learn; arguments as of ``match``.
+
+        Matched queries learn their target's class and mask, the others "no object" with a lower weight.
+        """
+        is_unknown = None
+        if targets.is_labelled is not None:
+            is_unknown = lie_on_unlabelled(mask_logits, targets.is_labelled)
+        return build_query_targets(
+            self.match(class_logits, mask_logits, targets),
+            targets,
+            num_queries=class_logits.shape[2],
+            num_classes=class_logits.shape[3] - 1,
+            no_object_weight=self.no_object_weight,
+            is_unknown=is_unknown,
+        )
 
     @torch.no_grad()
-    def match(
-        self, class_logits: Tensor, mask_logits: Tensor, targets: list[SegmentTargets]
-    ) -> list[list[tuple[Tensor, Tensor]]]:
-        """Match queries and targets in every layer of every image.
+    def match(self, class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets) -> list[LayerMatches]:
+        """Match queries and targets in every layer of every image, with one transfer of all costs to the host.
 
         Args:
             class_logits (Tensor): (L, B, Q, C + 1).
             mask_logits (Tensor): (L, B, Q, h, w).
-            targets (list[SegmentTargets]): Of the B images.
+            targets (SegmentTargets): Of the B images.
 
         Returns:
-            list[list[tuple[Tensor, Tensor]]]: For every layer and image, query indices and target indices.
+            list[LayerMatches]: For every layer and image, query indices and target indices of that image.
         """
         num_layers, _, num_queries = class_logits.shape[:3]
+        # The ground truth at the masks' resolution: every value is that of the nearest pixel.
+        small_label_maps = F.interpolate(targets.label_maps[:, None].float(), size=mask_logits.shape[-2:])[:, 0]
+        pixels = None
+        if targets.is_labelled is not None:
+            pixels = labelled_pixels(small_label_maps != self.ignore_index)
         costs = []
-        for index, target in enumerate(targets):
-            # The queries of all layers of one image, and its targets at the masks' resolution.
-            image_class_logits = class_logits[:, index].flatten(0, 1)
-            image_mask_logits = mask_logits[:, index].flatten(0, 1)
-            size = image_mask_logits.shape[-2:]
-            if len(target.labels):
-                masks = F.interpolate(target.masks[None].float(), size=size)[0]
-            else:
-                masks = image_mask_logits.new_zeros(0, *size)
+        for image, labels in enumerate(targets.labels.split(targets.num_targets)):
+            # The queries of all layers of one image, and its targets.
+            image_class_logits = class_logits[:, image].flatten(0, 1)
+            image_mask_logits = mask_logits[:, image].flatten(0, 1)
+            masks = small_label_maps[image] == labels[:, None, None]
             # Keep labelled pixels only, if there are any.
-            if target.is_labelled is not None:
-                is_labelled = F.interpolate(target.is_labelled[None, None].float(), size=size)[0, 0] > 0
-                if is_labelled.any():
-                    image_mask_logits = image_mask_logits[:, None, is_labelled]
-                    masks = masks[:, None, is_labelled]
-            cost = self.assigner.cost(image_class_logits, image_mask_logits, target.labels, masks)
+            if pixels is not None and len(pixels[image]):
+                image_mask_logits = image_mask_logits.flatten(1)[:, None, pixels[image]]
+                masks = masks.flatten(1)[:, None, pixels[image]]
+            cost = self.assigner.cost(image_class_logits, image_mask_logits, labels, masks)
             costs.extend(cost.split(num_queries))
-        # Solve all images and layers with one transfer to the CPU, then sort by layer.
+        # Solve all images and layers with one transfer to the host, then sort by layer.
         matches = self.assigner.solve(costs)
         return [matches[layer::num_layers] for layer in range(num_layers)]
 
@@ -261,38 +292,28 @@ class ZegFormerHead(TextHead):
         self,
         class_logits: Tensor,
         mask_logits: Tensor,
-        targets: list[SegmentTargets],
-        matches: list[tuple[Tensor, Tensor]],
+        query_targets: QueryTargets,
+        targets: SegmentTargets,
         num_masks: Tensor,
     ) -> dict[str, Tensor]:
         """Return the losses of one layer, from class logits (B, Q, C + 1) and mask logits (B, Q, h, w)."""
-        # Classification: matched queries learn their target's class, the others "no object" with a lower weight.
-        no_object_label = class_logits.shape[-1] - 1
-        labels = class_logits.new_full(class_logits.shape[:2], no_object_label, dtype=torch.long)
-        for image, (queries, indices) in enumerate(matches):
-            labels[image, queries] = targets[image].labels[indices]
-        weights = torch.where(labels == no_object_label, self.no_object_weight, 1.0)
-        if self.ignore_unlabelled_in_masks:
-            is_ignored = (labels == no_object_label) & lie_on_unlabelled(mask_logits, targets)
-            weights = weights.masked_fill(is_ignored, 0.0)
         loss_cls = self.loss_cls(
             class_logits.flatten(0, 1).float(),
-            labels.flatten(),
-            weights.flatten(),
-            avg_factor=weights.sum().clamp(min=1e-6),
+            query_targets.labels.flatten(),
+            query_targets.weights.flatten(),
+            avg_factor=query_targets.weights.sum().clamp(min=1e-6),
         )
         # Masks: compare every matched query's mask with its target's.
-        matched_logits = torch.cat([mask_logits[image, queries] for image, (queries, _) in enumerate(matches)])
-        if len(matched_logits) == 0:
+        if len(query_targets.queries) == 0:
             # Zero, but part of the graph: distributed training needs a gradient for every parameter.
             zero = mask_logits.sum() * 0
             return dict(loss_cls=loss_cls, loss_mask=zero, loss_dice=zero)
-        target_masks = torch.cat([targets[image].masks[indices] for image, (_, indices) in enumerate(matches)])
+        matched_logits = mask_logits.flatten(0, 1).index_select(0, query_targets.queries)
+        target_masks = targets.masks.index_select(0, query_targets.targets)
         is_labelled = None
-        if self.ignore_unlabelled_in_masks:
-            is_labelled = torch.cat(
-                [targets[image].is_labelled.expand(len(queries), -1, -1) for image, (queries, _) in enumerate(matches)]
-            )
+        if targets.is_labelled is not None:
+            images = query_targets.queries // mask_logits.shape[1]
+            is_labelled = targets.is_labelled.index_select(0, images)
         loss_mask, loss_dice = self.maybe_checkpoint(
             self._mask_losses, matched_logits, target_masks, is_labelled, num_masks
         )

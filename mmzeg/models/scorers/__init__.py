@@ -2,6 +2,7 @@ from .base_scorer import BaseScorer
 from .build import build_scorer
 from .clip_crop_scorer import CLIPCropScorer
 from .clip_dense_pool_scorer import CLIPDensePoolScorer
+from .clip_mask_prompt_scorer import CLIPMaskPromptScorer
 from .clip_mask_scorer import CLIPMaskScorer
 from .clip_scorer import CLIPScorer
 from .one_pass_scorer import OnePassScorer
@@ -11,6 +12,7 @@ __all__ = [
     'BaseScorer',
     'CLIPCropScorer',
     'CLIPDensePoolScorer',
+    'CLIPMaskPromptScorer',
     'CLIPMaskScorer',
     'CLIPScorer',
     'GuaranteedPruning',

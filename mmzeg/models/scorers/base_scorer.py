@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmzeg.models.execution import Execution
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
 
@@ -29,6 +30,9 @@ class BaseScorer(ABC):
         merge_iou_thr (float, optional): Masks with at least this IoU are scored as one, see ``merge_similar_masks``;
             in (0, 1]. Defaults to None: every mask is scored as it is.
 
+    Attributes:
+        execution (Execution): How ``encode_batch`` may cut its work. ``ZegFormer`` sets it to its own.
+
     Raises:
         ValueError: ``merge_iou_thr`` is out of range.
     """
@@ -37,6 +41,7 @@ class BaseScorer(ABC):
         if merge_iou_thr is not None and not 0 < merge_iou_thr <= 1:
             raise ValueError(f'scorer merge_iou_thr must lie in (0, 1], or be None, got {merge_iou_thr}')
         self.merge_iou_thr = merge_iou_thr
+        self.execution = Execution()
         self.pruning = None if pruning is None else MODELS.build(pruning)
 
     @abstractmethod
@@ -62,6 +67,10 @@ class BaseScorer(ABC):
         """Encode the segments of several images, which may differ in number; see ``encode``."""
         return [self.encode(*inputs) for inputs in zip(images, mask_logits, valid_sizes, strict=True)]
 
+    def reuses_features(self, backbone: nn.Module) -> bool:
+        """Return whether ``encode_batch`` takes the backbone's last maps as ``features``. Defaults to False."""
+        return False
+
     @torch.no_grad()
     def score_segments(
         self,
@@ -69,9 +78,14 @@ class BaseScorer(ABC):
         mask_logits: Sequence[Tensor],
         vocabulary: Vocabulary,
         valid_sizes: Sequence[tuple[int, int]],
+        features: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
-        """Return logits (Q, C) of the segments of every image; see ``encode`` for the arguments."""
-        embeddings = self.encode_batch(images, mask_logits, valid_sizes)
+        """Return logits (Q, C) of the segments of every image; see ``encode`` for the arguments.
+
+        ``features`` are the backbone's last maps (c, h, w), which ``encode_batch`` gets only if the scorer reuses them.
+        """
+        reused = {} if features is None else dict(features=features)
+        embeddings = self.encode_batch(images, mask_logits, valid_sizes, **reused)
         return [self.classify(image_embeddings, vocabulary) for image_embeddings in embeddings]
 
     def __call__(

@@ -11,9 +11,9 @@ from mmzeg.models.scorers.crops import CROP_MODES, crop_segments, mask_probabili
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
 
-# Crops per pass of CLIP. On a CPU few enough that a layer's activations fit into its cache; on a GPU enough to fill it.
-CPU_CHUNK_SIZE = 6
-GPU_CHUNK_SIZE = 32
+# Memory for each pixel of the image: a mask of float32; the binary mask, and the masked image of float32.
+MASK_BYTES = 4
+CUT_BYTES = 1 + 3 * 4
 
 
 @MODELS.register_module()
@@ -25,11 +25,9 @@ class CLIPCropScorer(CLIPScorer):
         crop_mode (str | list[str]): ``crop``: the mask's box of the image. ``mask``: the complete image times the mask.
             ``cropmask``: the image times the mask, then the box (published). Embeddings of several modes are averaged.
         mask_dilation (int): Pixels by which a mask is dilated on every side before it is cropped. Defaults to 0.
-        chunk_size (int, optional): Masks, of one image or several, that are upsampled, cropped and encoded together;
-            bounds memory. Defaults to 6 on a CPU and 32 on a GPU.
 
     Raises:
-        ValueError: An unknown crop mode, or a dilation or chunk size out of range.
+        ValueError: An unknown crop mode, or a dilation out of range.
     """
 
     def __init__(
@@ -38,7 +36,6 @@ class CLIPCropScorer(CLIPScorer):
         prompts: str | Sequence[str] = 'imagenet_select_clip',
         crop_mode: str | Sequence[str] = 'cropmask',
         mask_dilation: int = 0,
-        chunk_size: int | None = None,
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
     ) -> None:
@@ -48,24 +45,24 @@ class CLIPCropScorer(CLIPScorer):
         unknown = [mode for mode in crop_modes if mode not in CROP_MODES]
         if unknown:
             raise ValueError(f'scorer crop_mode {unknown[0]!r} is unknown: use one or more of {", ".join(CROP_MODES)}')
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f'scorer chunk_size must be 1 or more, got {chunk_size}')
         if mask_dilation < 0:
             raise ValueError(f'scorer mask_dilation must be 0 pixels or more, got {mask_dilation}')
         super().__init__(clip, prompts, pruning, merge_iou_thr)
         self.crop_modes = crop_modes
         self.mask_dilation = mask_dilation
-        self.chunk_size = chunk_size
 
     def encode_batch(
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """Return (V, Q, d) embeddings of every image's crops, V crop modes. A chunk may span several images."""
+        """Return (V, Q, d) embeddings of every image's crops, V crop modes.
+
+        A chunk of crops, which may span several images, is cut and encoded together; ``execution`` bounds it.
+        """
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         # Encode equal masks once.
-        masks, mask_indices = zip(*map(unique_masks, mask_logits), strict=True)
+        masks, mask_indices = zip(*unique_masks(mask_logits), strict=True)
         # Encode the crops chunk by chunk.
-        chunk_size = self.chunk_size or (CPU_CHUNK_SIZE if images[0].device.type == 'cpu' else GPU_CHUNK_SIZE)
+        chunk_size = self.execution.crops_per_chunk(self._bytes_per_crop(images), images[0].device)
         embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)
         # Hand each query the embedding of its mask.
         per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
@@ -81,11 +78,19 @@ class CLIPCropScorer(CLIPScorer):
                 window = 2 * self.mask_dilation + 1
                 masks = F.max_pool2d(masks, window, stride=1, padding=self.mask_dilation)
             image_masks.append((images[index], masks))
+        is_batched = self.execution.is_batched(images[0].device)
         embeddings = []
         for crop_mode in self.crop_modes:
-            crops = torch.cat([crop_segments(image, masks, size, crop_mode) for image, masks in image_masks])
-            embeddings.append(self.clip.encode_image(crops))
+            crops = [crop_segments(image, masks, size, crop_mode, is_batched) for image, masks in image_masks]
+            embeddings.append(self.clip.encode_image(torch.cat(crops)))
         return torch.stack(embeddings)
+
+    def _bytes_per_crop(self, images: Sequence[Tensor]) -> int:
+        """Return an estimate of the memory that one crop takes, in bytes: its mask, and then its cutting or CLIP."""
+        num_pixels = max(image.shape[1] * image.shape[2] for image in images)
+        height, width = self.clip.image_size
+        activations = self.clip.activation_bytes(images[0].device)
+        return MASK_BYTES * num_pixels + max(CUT_BYTES * num_pixels, activations) + 2 * 4 * 3 * height * width
 
 
 def _chunks(mask_logits: Sequence[Tensor], size: int) -> Iterator[list[tuple[int, Tensor]]]:

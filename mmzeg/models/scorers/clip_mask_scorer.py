@@ -1,48 +1,81 @@
-"""CLIP logits of all segments from one pass of CLIP's vision transformer (ODISE's MaskCLIP, arXiv 2303.04803)."""
+"""CLIP logits of all segments from one pass of CLIP's vision transformer: a class token for each mask.
 
-from collections.abc import Sequence
+IP-CLIP (MAFT, arXiv 2310.00240) by default; ODISE's MaskCLIP (arXiv 2303.04803) and others by fields.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mmzeg.models.scorers.one_pass_scorer import OnePassScorer
+from mmzeg.clip.fast_encoders import is_plain_block, run_block, run_masked_block
+from mmzeg.models.scorers.one_pass_scorer import MasksOnGrid, OnePassScorer
+from mmzeg.models.scorers.position_embeddings import resize_positions
 from mmzeg.registry import MODELS
+
+# How MAFT's code resizes position embeddings.
+IP_CLIP_POSITIONS = dict(mode='bicubic', align_corners=True)
 
 
 @MODELS.register_module()
 class CLIPMaskScorer(OnePassScorer):
     """Encode each segment by a class token that attends to itself and to the patches under its mask only.
 
-    For open_clip's own vision transformers (OpenAI's, LAION's, MetaCLIP's, DFN's, CoCa's). Patches attend as in CLIP:
-    they do not attend to the added tokens. A mask over the complete image gives CLIP's own embedding.
+    For open_clip's own vision transformers (OpenAI's, LAION's, MetaCLIP's, DFN's, CoCa's). The tokens of all segments
+    are computed together; patches and CLIP's own class token do not attend to them. Before the masked layers all
+    segments share CLIP's class token. The defaults are the published settings of IP-CLIP; ``configs/_base_/scorers``
+    holds those of other papers.
 
     Args:
-        clip, prompts, input_size, mask_dilation, pruning, merge_iou_thr: See ``OnePassScorer``. Position embeddings are
-            resized to the input; ``mask_dilation`` is in patches.
-        num_masked_layers (int, optional): Number of last layers in which the tokens are masked. Before these layers all
-            segments share the one class token, which attends to the complete image. Defaults to None, or a number above
-            the number of layers: all layers.
+        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr,
+            logit_scale: See ``OnePassScorer``.
+        num_masked_layers (int, optional): Number of last layers in which the tokens are masked; above the number of
+            layers: all layers. Defaults to None: the last third of the layers, 4 of 12.
+        patches_see_class_token (bool): Whether CLIP's own class token remains among the tokens that patches attend to
+            in the masked layers. Defaults to False.
+        empty_mask (str): What the token of a mask that covers no patch attends to. ``class_token`` (default): itself
+            alone. ``best_cell``: the patch where the mask's value is the highest, too.
 
     Raises:
-        ValueError: ``num_masked_layers`` is below 1.
+        ValueError: ``num_masked_layers`` is below 1; or as ``OnePassScorer``.
     """
+
+    EMPTY_MASKS = ('class_token', 'best_cell')
 
     def __init__(
         self,
         clip: dict,
         prompts: str | Sequence[str] = 'imagenet_select_clip',
-        input_size: int | Sequence[int] | None = None,
+        input_size: int | tuple[int, int] | str | list | None = (480, 480),
         mask_dilation: int = 0,
         num_masked_layers: int | None = None,
+        patches_see_class_token: bool = False,
+        antialias: bool = False,
+        mask_resize: str = 'bilinear',
+        position_resize: Mapping[str, object] = IP_CLIP_POSITIONS,
+        empty_mask: str = 'class_token',
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
+        logit_scale: float | None = None,
     ) -> None:
         if num_masked_layers is not None and num_masked_layers < 1:
             raise ValueError(f'scorer num_masked_layers must be 1 or more, got {num_masked_layers}')
-        super().__init__(clip, prompts, input_size, mask_dilation, pruning, merge_iou_thr)
+        super().__init__(
+            clip,
+            prompts,
+            input_size,
+            mask_dilation,
+            antialias,
+            mask_resize,
+            position_resize,
+            empty_mask,
+            pruning,
+            merge_iou_thr,
+            logit_scale,
+        )
         self.num_masked_layers = num_masked_layers
+        self.patches_see_class_token = patches_see_class_token
 
     def _cell_size(self, visual: nn.Module) -> int:
         is_transformer = isinstance(visual, VisionTransformer)
@@ -53,34 +86,38 @@ class CLIPMaskScorer(OnePassScorer):
             )
         return visual.patch_size[0]
 
-    def _encode_masks(self, visual: VisionTransformer, image: Tensor, masks: Tensor) -> Tensor:
-        # Embed the patches and prepend the class token, as CLIP does.
-        patches = visual.conv1(image)
-        grid = patches.shape[-2:]
-        # open_clip keeps parameters that are not matrices in float32.
-        class_token = visual.class_embedding.to(patches.dtype).expand(1, 1, -1)
-        x = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], 1)
-        x = visual.ln_pre(x + _position_embeddings(visual, grid).to(x.dtype))
-        patch_masks = self._masks_on_grid(masks, grid).flatten(1)
+    def _encode_masks(self, visual: VisionTransformer, image: Tensor, on_grid: MasksOnGrid) -> Tensor:
+        x, grid = embed_patches(visual, image, self.position_resize)
+        patch_masks = on_grid(grid).flatten(1)
         # Run the layers before the masked ones with the one class token.
         blocks = visual.transformer.resblocks
-        num_layers = len(blocks)
-        first_masked = num_layers - min(self.num_masked_layers or num_layers, num_layers)
+        num_masked = min(self.num_masked_layers or max(1, round(len(blocks) / 3)), len(blocks))
+        first_masked = len(blocks) - num_masked
         for block in blocks[:first_masked]:
-            x = block(x)
-        # Append a copy of the class token for every segment.
-        num_tokens = x.shape[1]
-        num_segments = len(masks)
-        x = torch.cat([x, x[:, :1].expand(-1, num_segments, -1)], 1)
-        # CLIP's tokens attend to each other; a segment's token attends to itself and to the patches under its mask.
-        attends = torch.eye(num_tokens + num_segments, dtype=torch.bool, device=x.device)
-        attends[:num_tokens, :num_tokens] = True
-        attends[num_tokens:, 1:num_tokens] = patch_masks
+            x = run_block(block, x, x.shape[1]) if is_plain_block(block) else block(x)
+        # Give every segment a copy of the class token.
+        num_segments, num_patches = patch_masks.shape
+        class_token = x[:, :1]
+        context = x if self.patches_see_class_token else x[:, 1:]
+        num_context = context.shape[1]
+        x = torch.cat([context, class_token.expand(-1, num_segments, -1)], 1)
+        # The context attends to itself; a segment's token attends to itself and to the patches under its mask.
+        attends = torch.eye(num_context + num_segments, dtype=torch.bool, device=x.device)
+        attends[:num_context, :num_context] = True
+        attends[num_context:, num_context - num_patches : num_context] = patch_masks
         attn_mask = torch.zeros(attends.shape, dtype=x.dtype, device=x.device).masked_fill(~attends, -torch.inf)
+        # An encoder that reads its class token needs no patches from its last layer.
+        needs_patches = visual.attn_pool is not None or visual.pool_type != 'tok'
         for block in blocks[first_masked:]:
-            x = block(x, attn_mask=attn_mask)
+            if is_plain_block(block):
+                is_last = block is blocks[-1] and not needs_patches
+                x = run_masked_block(block, x, num_context, attn_mask[num_context:], is_last)
+            else:
+                x = block(x, attn_mask=attn_mask)
         # Pool and project as CLIP does.
-        return self._pool(visual, x[0, num_tokens:], x[0, 1:num_tokens], patch_masks) @ visual.proj
+        tokens = x[0, x.shape[1] - num_segments :]
+        patches = x[0, num_context - num_patches : num_context]
+        return self._pool(visual, tokens, patches, patch_masks) @ visual.proj
 
     @staticmethod
     def _pool(visual: VisionTransformer, tokens: Tensor, patches: Tensor, patch_masks: Tensor) -> Tensor:
@@ -95,17 +132,24 @@ class CLIPMaskScorer(OnePassScorer):
             return visual.ln_post(pool.attn(query, keys, keys, attn_mask=attn_mask, need_weights=False)[0])
         if visual.pool_type == 'tok':
             return visual.ln_post(tokens)
-        weights = patch_masks.to(patches.dtype) / patch_masks.sum(1, keepdim=True)
+        # The mean over no patch is zero.
+        weights = patch_masks.to(patches.dtype) / patch_masks.sum(1, keepdim=True).clamp(min=1)
         if visual.final_ln_after_pool:
             return visual.ln_post(weights @ patches)
         return weights @ visual.ln_post(patches)
 
 
-def _position_embeddings(visual: VisionTransformer, grid: Sequence[int]) -> Tensor:
-    """Return position embeddings (1 + h * w, c), resized if the grid is not the model's."""
-    embeddings = visual.positional_embedding
-    if tuple(grid) == tuple(visual.grid_size):
-        return embeddings
-    patch_embeddings = embeddings[1:].float().view(1, *visual.grid_size, -1).permute(0, 3, 1, 2)
-    resized = F.interpolate(patch_embeddings, size=tuple(grid), mode='bicubic', align_corners=False, antialias=True)
-    return torch.cat([embeddings[:1], resized.flatten(2)[0].t().to(embeddings.dtype)])
+def embed_patches(visual: VisionTransformer, image: Tensor, position_resize: dict) -> tuple[Tensor, tuple[int, int]]:
+    """Embed an image (1, 3, H, W) of any size as a vision transformer does, up to its first layer.
+
+    Returns:
+        tuple[Tensor, tuple[int, int]]: Class token and patches (1, 1 + N, c), and rows and columns of the N patches.
+    """
+    patches = visual.conv1(image)
+    grid = tuple(patches.shape[-2:])
+    # open_clip keeps parameters that are not matrices in float32.
+    class_token = visual.class_embedding.to(patches.dtype).expand(1, 1, -1)
+    x = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], 1)
+    positions = visual.positional_embedding
+    resized = resize_positions(positions[1:], visual.grid_size, grid, position_resize)
+    return visual.ln_pre(x + torch.cat([positions[:1], resized.to(positions.dtype)]).to(x.dtype)), grid

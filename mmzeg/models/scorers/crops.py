@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import roi_align
 
 CROP_MODES = ('crop', 'mask', 'cropmask')
 
 
-def crop_segments(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: str) -> Tensor:
+def crop_segments(
+    image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: str, is_batched: bool = False
+) -> Tensor:
     """Cut one crop per mask out of an image.
 
     Args:
@@ -18,6 +21,9 @@ def crop_segments(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: 
         size (Sequence[int]): Height h and width w of CLIP's input, in pixels.
         crop_mode (str): ``crop``: the box of the mask. ``mask``: the complete image times the mask. ``cropmask``: the
             image times the mask, then the box.
+        is_batched (bool): True: all crops in one operation, whose box coordinates stay on the device; ``cropmask``
+            then needs N masked images of full size. False, the default: one crop after the other, each from the pixels
+            of its box. Both give the same crops up to rounding.
 
     Returns:
         Tensor: Crops (N, 3, h, w).
@@ -28,10 +34,12 @@ def crop_segments(image: Tensor, masks: Tensor, size: Sequence[int], crop_mode: 
         resized_masks = F.interpolate(masks[:, None], size=size, mode='bilinear', align_corners=False) > 0.5
         return resized_image * resized_masks
     binary_masks = masks > 0.5
-    boxes = mask_boxes(binary_masks).tolist()
+    boxes = mask_boxes(binary_masks)
+    if is_batched:
+        return _crop_boxes(image, binary_masks if crop_mode == 'cropmask' else None, boxes, size)
     crops = [
         _crop_box(image, mask if crop_mode == 'cropmask' else None, box, size)
-        for mask, box in zip(binary_masks, boxes, strict=True)
+        for mask, box in zip(binary_masks, boxes.tolist(), strict=True)
     ]
     return torch.stack(crops)
 
@@ -53,15 +61,27 @@ def mask_boxes(masks: Tensor) -> Tensor:
     rows = masks.any(2)
     x0, x1 = _first_and_last(columns)
     y0, y1 = _first_and_last(rows)
-    boxes = torch.stack([x0, y0, x1, y1], 1)
     has_no_area = ((x1 - x0) * (y1 - y0) == 0) | ~columns.any(1)
-    return torch.where(has_no_area[:, None], boxes.new_tensor([0, 0, width, height]), boxes)
+    complete_image = (0, 0, width, height)
+    sides = zip((x0, y0, x1, y1), complete_image, strict=True)
+    return torch.stack([side.masked_fill(has_no_area, value) for side, value in sides], 1)
 
 
 def _first_and_last(is_hit: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first and the last index where a row of (N, L) bool is True."""
     is_hit = is_hit.int()
     return is_hit.argmax(1), is_hit.shape[1] - 1 - is_hit.flip(1).argmax(1)
+
+
+def _crop_boxes(image: Tensor, masks: Tensor | None, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the crops (N, 3, h, w) of boxes (N, 4), as the released code cuts them: by RoIAlign."""
+    if masks is None:
+        images = image[None]
+        indices = boxes.new_zeros(len(boxes), 1)
+    else:
+        images = image * masks[:, None]
+        indices = torch.arange(len(boxes), device=boxes.device)[:, None]
+    return roi_align(images, torch.cat([indices, boxes], 1).to(image.dtype), size, sampling_ratio=-1, aligned=True)
 
 
 def _crop_box(image: Tensor, mask: Tensor | None, box: list[int], size: tuple[int, int]) -> Tensor:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mmzeg.models.device_copies import copy_to_device
+from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.mask_rows import mask_rows
+from mmzeg.models.scorers.unique_masks import select_queries
 from mmzeg.registry import MODELS
 
 # Upper bound of the float32 rounding error when the scores of a pixel are summed in another order.
@@ -25,6 +28,7 @@ class PruningState:
         class_logits (Tensor): (Q, C + 1) of the classifier, "no object" last.
         mask_logits (Tensor): (Q, h, w).
         sizes (ImageSizes): Sizes of the image.
+        execution (Execution): Bounds the tiles in which pixels are compared.
 
     Attributes:
         clip_logits (Tensor): (Q, C); minus infinity, which is a probability of 0, for a segment that is not scored.
@@ -34,6 +38,7 @@ class PruningState:
     class_logits: Tensor
     mask_logits: Tensor
     sizes: ImageSizes
+    execution: Execution = Execution()
     clip_logits: Tensor = field(init=False)
     is_scored: Tensor = field(init=False)
 
@@ -58,7 +63,8 @@ class GuaranteedPruning:
     The labels equal those of scoring all segments. The scores of a segment that is not scored are bounded from its own
     class logits (``ScoreFusion.upper_bound``). A pixel is decided where its best class stays ahead of every other class
     even if all remaining segments reached their bounds. Values of the semantic map are lower than without pruning.
-    This holds for images that are tested as a whole, not in windows.
+    This holds for images that are tested as a whole, not in windows. Before each round the host waits for the device
+    once, to know how many segments of every image are scored next.
     """
 
     def __call__(
@@ -70,40 +76,54 @@ class GuaranteedPruning:
             score_fn (ScoreFn): Scores chosen queries of every image.
             states (list[PruningState]): One for every image.
             fusion (ScoreFusion): The fusion that makes the labels.
-            seen (Tensor): (C,) bool.
+            seen (Tensor): (C,) bool, in host memory.
             max_logit (float): Upper bound of all CLIP logits; may be infinite.
         """
+        offset = copy_to_device(fusion.class_offset(seen).numpy(), states[0].mask_logits.device)
         bounds = [fusion.upper_bound(state.class_logits, max_logit, seen) for state in states]
         # Start with the queries whose bound is the highest at some pixel.
-        queries = [
-            _dominant_queries(bound.amax(1), state.mask_logits, 1.0)
-            for state, bound in zip(states, bounds, strict=True)
-        ]
+        queries = _selected_queries(
+            [_is_dominant(bound.amax(1), state.mask_logits, 1.0) for state, bound in zip(states, bounds, strict=True)]
+        )
         while any(len(image_queries) for image_queries in queries):
             for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
                 state.update(image_queries, logits)
-            queries = [
-                self._undecided_queries(state, bound, fusion, seen) for state, bound in zip(states, bounds, strict=True)
+            influences = [
+                self._influence(state, bound, fusion(state.class_logits, state.clip_logits, seen), offset)
+                for state, bound in zip(states, bounds, strict=True)
             ]
+            queries = self._influential_queries(influences)
 
     @staticmethod
-    def _undecided_queries(state: PruningState, bound: Tensor, fusion: ScoreFusion, seen: Tensor) -> Tensor:
-        """Return the queries with the most influence on undecided pixels; none if all pixels are decided."""
-        lower = fusion(state.class_logits, state.clip_logits, seen)
+    def _influential_queries(influences: list[Tensor]) -> list[Tensor]:
+        """Return the queries of every image with the most influence (Q,) above 0; none if all pixels are decided."""
+        counts = torch.stack([(influence > 0).sum() for influence in influences]).tolist()
+        return [
+            influence.argsort(descending=True)[: min(SEGMENTS_PER_ROUND, count)]
+            for influence, count in zip(influences, counts, strict=True)
+        ]
+
+    @staticmethod
+    def _influence(state: PruningState, bound: Tensor, lower: Tensor, offset: Tensor) -> Tensor:
+        """Return the influence of every query on undecided pixels, (Q,), 0 for queries that are scored.
+
+        Args:
+            state (PruningState): The image.
+            bound (Tensor): (Q, C) upper bounds of the scores.
+            lower (Tensor): (Q, C) scores where no more queries are scored.
+            offset (Tensor): (C,) what calibration subtracts from each class.
+        """
         upper = torch.where(state.is_scored[:, None], lower, bound)
-        offset = fusion.class_offset(seen)
         # Sum every query's mask over the undecided pixels.
         influence = torch.zeros_like(lower[:, 0])
-        for masks in mask_rows(state.mask_logits, state.sizes, lower.shape[1]):
+        for masks in mask_rows(state.mask_logits, state.sizes, lower.shape[1], state.execution):
             masks = masks.flatten(1)
             best, label = torch.addmm(-offset, masks.t(), lower).max(1)
             runner_up = torch.addmm(-offset, masks.t(), upper).scatter_(1, label[:, None], -torch.inf).amax(1)
             is_undecided = runner_up + ROUNDING_MARGIN >= best
-            influence += masks[:, is_undecided].sum(1)
-        # Rank the remaining queries by mask and bound.
-        influence = influence * upper.amax(1) * ~state.is_scored
-        num_queries = min(SEGMENTS_PER_ROUND, int((influence > 0).sum()))
-        return influence.argsort(descending=True)[:num_queries]
+            influence += masks @ is_undecided.to(masks.dtype)
+        # Weigh the remaining queries by mask and bound.
+        return influence * upper.amax(1) * ~state.is_scored
 
 
 @MODELS.register_module()
@@ -111,7 +131,8 @@ class ThresholdPruning:
     """Score only segments whose confidence comes near the highest confidence at some of their pixels.
 
     A query's confidence at a pixel is its mask probability there, times the probability that it is an object. A skipped
-    segment gets the CLIP probability 0: in modes ``img`` and ``unseen`` with lambda > 0 it adds nothing to the map.
+    segment gets the CLIP probability 0: in modes ``img`` and ``unseen`` with lambda > 0 it adds nothing to the map. The
+    host waits for the device once, to know how many segments of every image are scored.
 
     Args:
         score_thr (float): Confidence a segment needs at some pixel, as a fraction of the highest confidence there, in
@@ -138,18 +159,24 @@ class ThresholdPruning:
         self, score_fn: ScoreFn, states: list[PruningState], fusion: ScoreFusion, seen: Tensor, max_logit: float
     ) -> None:
         """Score the confident segments and store their CLIP logits; arguments as of ``GuaranteedPruning``."""
-        queries = [self._confident_queries(state) for state in states]
+        queries = _selected_queries([self._is_confident(state) for state in states])
         for state, image_queries, logits in zip(states, queries, score_fn(queries), strict=True):
             state.update(image_queries, logits)
 
-    def _confident_queries(self, state: PruningState) -> Tensor:
+    def _is_confident(self, state: PruningState) -> Tensor:
         objectness = 1 - state.class_logits.softmax(-1)[:, -1]
         confidence = objectness if self.use_objectness else torch.ones_like(objectness)
-        return _dominant_queries(confidence, state.mask_logits, self.score_thr, self.min_coverage)
+        return _is_dominant(confidence, state.mask_logits, self.score_thr, self.min_coverage)
 
 
-def _dominant_queries(confidence: Tensor, mask_logits: Tensor, score_thr: float, min_coverage: float = 0.0) -> Tensor:
-    """Return the queries, ascending, that come near the highest confidence on enough of their mask.
+def _selected_queries(are_selected: list[Tensor]) -> list[Tensor]:
+    """Return the indices (n,), ascending, where (Q,) bool of every image is True."""
+    counts = torch.stack([is_selected.sum() for is_selected in are_selected]).tolist()
+    return [select_queries(*pair) for pair in zip(are_selected, counts, strict=True)]
+
+
+def _is_dominant(confidence: Tensor, mask_logits: Tensor, score_thr: float, min_coverage: float = 0.0) -> Tensor:
+    """Return which queries (Q,) come near the highest confidence on enough of their mask.
 
     Args:
         confidence (Tensor): (Q,) of the segments.
@@ -161,4 +188,4 @@ def _dominant_queries(confidence: Tensor, mask_logits: Tensor, score_thr: float,
     is_dominant = (pixel_confidence >= score_thr * pixel_confidence.amax(0)).flatten(1)
     masks = mask_logits.flatten(1) > 0
     covers_enough = (is_dominant & masks).sum(1) >= min_coverage * masks.sum(1)
-    return (is_dominant.any(1) & covers_enough).nonzero()[:, 0]
+    return is_dominant.any(1) & covers_enough

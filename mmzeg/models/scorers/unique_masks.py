@@ -1,27 +1,56 @@
 """Equal masks are encoded once. The result is exact: equal masks have equal embeddings."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def unique_masks(mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the different masks of an image, and which of them each query has.
+def unique_masks(mask_logits: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return the different masks of every image, and which of them each query has.
 
     All empty masks count as equal, as they have the same crop: all zero, or the complete image in crop mode ``crop``.
+    The host waits for the device once, to know the number of different masks of all images.
 
     Args:
-        mask_logits (Tensor): (Q, h, w).
+        mask_logits (Sequence[Tensor]): (Q, h, w) of every image.
 
     Returns:
-        tuple[Tensor, Tensor]: The first of each group of equal masks (N, h, w), in the order of the queries; and the
-        index (Q,) into these of every query's mask.
+        list[tuple[Tensor, Tensor]]: The first of each group of equal masks (N, h, w), in the order of the queries; and
+        the index (Q,) into these of every query's mask.
+    """
+    firsts = [first_of_equal_masks(masks) for masks in mask_logits]
+    are_first = [first == torch.arange(len(first), device=first.device) for first in firsts]
+    counts = torch.stack([is_first.sum() for is_first in are_first]).tolist()
+    unique = []
+    for masks, first, is_first, count in zip(mask_logits, firsts, are_first, counts, strict=True):
+        indices = (is_first.cumsum(0) - 1)[first]
+        # Without equal masks there is nothing to select.
+        selected = masks if count == len(masks) else masks[select_queries(is_first, count)]
+        unique.append((selected, indices))
+    return unique
+
+
+def first_of_equal_masks(mask_logits: Tensor) -> Tensor:
+    """Return for every mask the first mask that equals it (Q,), of mask logits (Q, h, w); no wait for the device.
+
+    Masks with equal hashes are compared. Different masks are therefore never taken for equal. Equal masks could only be
+    missed where their hash is that of an earlier, different mask, which is improbable (2^-64), and costs time only.
     """
     masks = mask_logits.flatten(1)
-    # Give all empty masks the same logits.
-    masks = masks.where(masks.amax(1, keepdim=True) > 0, -masks.new_ones(()))
-    _, group = masks.unique(dim=0, return_inverse=True)
-    # The first query of every query's group.
+    is_empty = masks.amax(1) <= 0
+    # Hash the bits of each mask: a sum of integers does not depend on its order.
+    bits = masks.float().view(torch.int32)
+    generator = torch.Generator(masks.device).manual_seed(0)
+    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=generator, device=masks.device)
+    hashes = (bits * factors).sum(1).masked_fill(is_empty, 0)
+    # Compare each mask with the first of the same hash.
+    first = (hashes[:, None] == hashes).int().argmax(1)
+    is_equal = (masks == masks[first]).all(1) | (is_empty & is_empty[first])
     queries = torch.arange(len(masks), device=masks.device)
-    first = torch.full_like(queries, len(masks)).scatter_reduce(0, group, queries, 'amin')[group]
-    is_first = first == queries
-    return mask_logits[is_first], (is_first.cumsum(0) - 1)[first]
+    return torch.where(is_equal, first, queries)
+
+
+def select_queries(is_selected: Tensor, count: int) -> Tensor:
+    """Return the indices (count,) where (Q,) bool is True, ascending; no wait, as the host knows their number."""
+    return is_selected.int().argsort(descending=True, stable=True)[:count]

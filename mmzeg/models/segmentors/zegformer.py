@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmzeg.models.calibration import calibrate
+from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.label_map import label_map
 from mmzeg.models.scorers.base_scorer import BaseScorer
@@ -30,13 +32,16 @@ class ZegFormer(ZeroShotSegmentor):
         scorer (dict, optional): A ``BaseScorer`` for CLIP logits at test, e.g. ``mmzeg.CLIPCropScorer``. Needed unless
             the fusion mode is ``seg``.
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
+        execution (str | dict): How inference is cut into tensor operations: ``auto``, ``tiled`` or ``batched``, or
+            arguments of ``mmzeg.models.Execution``. The results are the same up to rounding. Defaults to ``auto``.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` keeps memory
             independent of the number of classes; results have no ``seg_logits``. It applies to images tested as a whole
             and not flipped.
 
     Raises:
-        ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``; or
-            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``.
+        ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``;
+            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``; or a field of ``execution`` is not
+            valid.
     """
 
     def __init__(
@@ -45,9 +50,11 @@ class ZegFormer(ZeroShotSegmentor):
         decode_head: dict,
         scorer: dict | None = None,
         fusion: dict | None = None,
+        execution: str | dict = 'auto',
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, **kwargs)
+        self.execution = Execution.build(execution)
         self.fusion = MODELS.build(dict(type='mmzeg.ScoreFusion') | dict(fusion or {}))
         # Not a module: its frozen CLIP is neither trained, nor moved by the runner, nor saved.
         self.scorer: BaseScorer | None = None if scorer is None else build_scorer(scorer)
@@ -71,13 +78,15 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, Tensor | None]: Class logits (B, Q, C + 1), mask logits (B, Q, h, w), and CLIP logits
             (B, Q, C), None where the fusion mode does not need them.
         """
-        class_logits, mask_logits = self.decode_head(self._extract_features(inputs), last_layer_only=True)
+        features = self.extract_features(inputs, batch_img_metas)
+        class_logits, mask_logits = self.decode_head(features, last_layer_only=True)
         class_logits = class_logits[-1].float()
         mask_logits = mask_logits[-1].float()
         if not self.fusion.needs_scorer:
             return class_logits, mask_logits, None
         with single_precision(inputs):
-            clip_logits = self._clip_logits(inputs, class_logits, mask_logits, batch_img_metas)
+            reused = self._reused_features(features)
+            clip_logits = self._clip_logits(inputs, class_logits, mask_logits, batch_img_metas, reused)
         return class_logits, mask_logits, clip_logits
 
     def encode_segments(
@@ -92,27 +101,28 @@ class ZegFormer(ZeroShotSegmentor):
             tuple[Tensor, Tensor, list[Tensor] | None]: Segment embeddings (B, Q, c), mask logits (B, Q, h, w), and for
             every image the scorer's embeddings (..., Q, d), None without a scorer.
         """
-        features = self._extract_features(inputs)
+        features = self.extract_features(inputs, batch_img_metas)
         segment_embeddings, mask_logits = self.decode_head.encode_segments(features, last_layer_only=True)
         segment_embeddings = segment_embeddings[-1].float()
         mask_logits = mask_logits[-1].float()
         if self.scorer is None:
             return segment_embeddings, mask_logits, None
         valid_sizes = [valid_size(meta, inputs) for meta in batch_img_metas]
+        self.scorer.execution = self.execution
         with single_precision(inputs):
             no_object_logits = self.decode_head.classifier.no_object_logits(segment_embeddings)
             scorer_masks = self._masks_for_scorer(no_object_logits, mask_logits)
-            clip_embeddings = self.scorer.encode_batch(self.denormalize(inputs), scorer_masks, valid_sizes)
+            reused = self._reused_features(features)
+            clip_embeddings = self.scorer.encode_batch(self.denormalize(inputs), scorer_masks, valid_sizes, **reused)
         return segment_embeddings, mask_logits, clip_embeddings
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Return the calibrated semantic map (B, C, H, W) at the padded input's size."""
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, batch_img_metas)
-        seen = self.seen_mask(inputs.device)
         with single_precision(inputs):
-            scores = self.fusion(class_logits, clip_logits, seen)
+            scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
             semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
-            return calibrate(semantic_map, self.fusion.class_offset(seen))
+            return calibrate(semantic_map, self.fusion.class_offset(self.seen_mask(inputs.device)))
 
     def slide_inference(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Run mmseg's sliding windows, without the image's padding in the metas of every window."""
@@ -138,12 +148,11 @@ class ZegFormer(ZeroShotSegmentor):
             return super().predict(inputs, data_samples)
         metas = [sample.metainfo for sample in data_samples]
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, metas)
-        seen = self.seen_mask(inputs.device)
-        scores = self.fusion(class_logits, clip_logits, seen)
-        class_offset = self.fusion.class_offset(seen)
+        scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
+        class_offset = self.fusion.class_offset(self.seen_mask(inputs.device))
         for image, image_scores, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
             sizes = ImageSizes.of(image, sample.metainfo)
-            labels = label_map(image_scores, logits, sizes, class_offset)
+            labels = label_map(image_scores, logits, sizes, class_offset, self.execution)
             sample.set_data(dict(pred_sem_seg=PixelData(data=labels[None])))
         return data_samples
 
@@ -155,20 +164,36 @@ class ZegFormer(ZeroShotSegmentor):
         # mmseg reads BGR. Without conversion the network takes BGR, but CLIP still needs RGB.
         return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
 
-    def _extract_features(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return backbone maps; on a CPU from channels-last inputs, which its convolutions need not reorder."""
+    def _seen_in_host_memory(self) -> Tensor:
+        """Return which classes at test are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
+        return torch.from_numpy(np.array(self.vocabulary.seen_mask))
+
+    def extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
+        """Return what the head takes: backbone maps, on a CPU from channels-last inputs, which need no reordering."""
         memory_format = torch.channels_last if inputs.device.type == 'cpu' else torch.contiguous_format
         return self.extract_feat(inputs.contiguous(memory_format=memory_format))
 
+    def _reused_features(self, features: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Return the backbone's last map (B, c, h, w) as ``features`` if the scorer reuses it, else nothing."""
+        is_reused = not self.with_neck and self.scorer.reuses_features(self.backbone)
+        return dict(features=features[-1]) if is_reused else {}
+
     def _clip_logits(
-        self, inputs: Tensor, class_logits: Tensor, mask_logits: Tensor, batch_img_metas: list[dict]
+        self,
+        inputs: Tensor,
+        class_logits: Tensor,
+        mask_logits: Tensor,
+        batch_img_metas: list[dict],
+        reused: dict[str, Tensor],
     ) -> Tensor:
-        """Return CLIP logits (B, Q, C); minus infinity for segments that pruning skips."""
+        """Return CLIP logits (B, Q, C); minus infinity for segments that pruning skips. ``reused``: see above."""
+        self.scorer.execution = self.execution
         images = self.denormalize(inputs)
         valid_sizes = [valid_size(meta, inputs) for meta in batch_img_metas]
         scorer_masks = self._masks_for_scorer(class_logits[..., -1], mask_logits)
         if self.scorer.pruning is None:
-            return torch.stack(self.scorer.score_segments(images, scorer_masks, self.vocabulary, valid_sizes))
+            scored = self.scorer.score_segments(images, scorer_masks, self.vocabulary, valid_sizes, **reused)
+            return torch.stack(scored)
 
         def score_queries(queries: list[Tensor]) -> list[Tensor]:
             """Return CLIP logits (n, C) of chosen queries (n,) of every image; images without queries are skipped."""
@@ -181,16 +206,17 @@ class ZegFormer(ZeroShotSegmentor):
                 [scorer_masks[index][queries[index]] for index in indices],
                 self.vocabulary,
                 [valid_sizes[index] for index in indices],
+                **{name: features[indices] for name, features in reused.items()},
             )
             for index, logits in zip(indices, scored, strict=True):
                 clip_logits[index] = logits
             return clip_logits
 
         states = [
-            PruningState(logits, masks, ImageSizes.of(inputs, meta))
+            PruningState(logits, masks, ImageSizes.of(inputs, meta), self.execution)
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
-        seen = self.seen_mask(inputs.device)
+        seen = self._seen_in_host_memory()
         self.scorer.pruning(score_queries, states, self.fusion, seen, self.scorer.max_logit(inputs.device))
         return torch.stack([state.clip_logits for state in states])
 
@@ -204,8 +230,9 @@ class ZegFormer(ZeroShotSegmentor):
         iou_thr = self.scorer.merge_iou_thr
         if iou_thr is None:
             return mask_logits
+        is_batched = self.execution.is_batched(mask_logits.device)
         return [
-            merge_similar_masks(image_no_object, image_masks, iou_thr)
+            merge_similar_masks(image_no_object, image_masks, iou_thr, is_batched)
             for image_no_object, image_masks in zip(no_object_logits, mask_logits, strict=True)
         ]
 

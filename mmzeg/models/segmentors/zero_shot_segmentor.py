@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub, print_log
@@ -12,6 +13,9 @@ from mmseg.models.backbones import BEiT
 from mmseg.models.segmentors import EncoderDecoder
 from torch import Tensor
 
+from mmzeg.clip.feature_maps import STRIDES
+from mmzeg.models.backbones import CLIPBackbone
+from mmzeg.models.device_copies import copy_to_device
 from mmzeg.utils.palette import further_colours
 from mmzeg.vocabulary import Vocabulary
 
@@ -28,7 +32,8 @@ class ZeroShotSegmentor(EncoderDecoder):
             windows.
 
     Raises:
-        ValueError: The backbone takes another number of channels than 3.
+        ValueError: The backbone takes another number of channels than 3, or it is a ``CLIPBackbone`` and the inputs do
+            not have CLIP's normalization.
     """
 
     def __init__(self, backbone: dict, decode_head: dict, test_cfg: dict | None = None, **kwargs: object) -> None:
@@ -39,24 +44,37 @@ class ZeroShotSegmentor(EncoderDecoder):
             )
         test_cfg = ConfigDict(dict(mode='whole') | (test_cfg or {}))
         super().__init__(backbone=backbone, decode_head=decode_head, test_cfg=test_cfg, **kwargs)
+        if isinstance(self.backbone, CLIPBackbone):
+            self.backbone.check_normalization(self.data_preprocessor)
         self._known_colours: dict[str, Sequence[int]] = {}
 
     def _init_decode_head(self, decode_head: dict) -> None:
         decode_head = copy.deepcopy(decode_head)
         if decode_head.get('in_channels') is None:
-            decode_head['in_channels'] = self._backbone_channels()
+            channels = self._backbone_channels()
+            if channels is not None:
+                decode_head['in_channels'] = channels
         super()._init_decode_head(decode_head)
 
     @torch.no_grad()
-    def _backbone_channels(self) -> list[int]:
+    def _backbone_channels(self) -> list[int] | None:
         """Return the channels of the maps that reach the head, from a pass over a blank image.
 
         The image has the backbone's ``img_size``, as BEiT and MAE take no other; without one it has 64 x 64 pixels.
+        Returns None for a head that takes no maps.
         """
         was_training = {module: module.training for module in self.modules()}
         self.eval()
-        height, width = to_2tuple(getattr(self.backbone, 'img_size', 64))
-        maps = self.extract_feat(torch.zeros(1, 3, height, width))
+        if isinstance(self.backbone, CLIPBackbone):
+            # Its channels are known: CLIP is not loaded before the first image.
+            maps = [
+                torch.zeros(1, channels, 64 // stride, 64 // stride)
+                for channels, stride in zip(self.backbone.out_channels, STRIDES, strict=True)
+            ]
+            maps = self.neck(maps) if self.with_neck else maps
+        else:
+            height, width = to_2tuple(getattr(self.backbone, 'img_size', 64))
+            maps = self.extract_feat(torch.zeros(1, 3, height, width))
         for module, training in was_training.items():
             module.training = training
         return [feature.shape[1] for feature in maps]
@@ -114,18 +132,36 @@ class ZeroShotSegmentor(EncoderDecoder):
         """
         try:
             losses = super().loss(inputs, data_samples)
-            for name, value in losses.items():
-                if not torch.isfinite(value).all():
-                    raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
+            self._check_finite(losses)
         except FloatingPointError as error:
             iteration = MessageHub.get_current_instance().get_info('iter', 0)
             files = ', '.join(str(sample.metainfo.get('img_path')) for sample in data_samples)
             raise FloatingPointError(f'iteration {iteration}, batch {files}: {error}') from None
         return losses
 
+    @staticmethod
+    def _check_finite(losses: dict[str, Tensor]) -> None:
+        """Raise FloatingPointError if a loss is NaN or infinite, with one transfer of all losses to the host."""
+        values = torch.cat([loss.detach().flatten().float() for loss in losses.values()]).cpu().numpy()
+        if np.isfinite(values).all():
+            return
+        ends = np.cumsum([loss.numel() for loss in losses.values()])
+        for name, loss_values in zip(losses, np.split(values, ends[:-1]), strict=True):
+            if not np.isfinite(loss_values).all():
+                raise FloatingPointError(f'{name} is not finite: the network diverged; lower the learning rate')
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of the losses, and the values that the runner logs.
+
+        The runner reads every value. They are therefore copied to the host together, or each would wait for the device.
+        """
+        loss, log_vars = super().parse_losses(losses)
+        values = torch.stack([value.detach().float() for value in log_vars.values()]).cpu()
+        return loss, dict(zip(log_vars, values, strict=True))
+
     def seen_mask(self, device: torch.device) -> Tensor:
         """Return which classes at test are seen, (C,) bool."""
-        return torch.tensor(self.vocabulary.seen_mask, device=device)
+        return copy_to_device(np.array(self.vocabulary.seen_mask), device)
 
     def postprocess_result(self, seg_logits: Tensor, data_samples: list | None = None) -> list:
         """Postprocess as mmseg does: crop the padding off, resize to the original size, take the argmax.

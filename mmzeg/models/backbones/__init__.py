@@ -1,0 +1,3 @@
+from .clip_backbone import CLIPBackbone
+
+__all__ = ['CLIPBackbone']

@@ -1,0 +1,100 @@
+"""A training step on a GPU, checked on a CPU: kernels, host waits, devices of new tensors, half precision."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.utils import register_all_modules
+
+from mmzeg.benchmarking.kernel_counts import KernelCounter
+from mmzeg.models.heads import ZegFormerHead
+from mmzeg.registry import MODELS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+CPU = torch.device('cpu')
+SIDE = 64
+MAX_KERNELS = 1300
+
+
+@pytest.fixture
+def coco_config():
+    """Return the published config of COCO-Stuff without pretrained weights."""
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(CONFIGS / 'zegformer_r50_coco.py').model
+    cfg.backbone.init_cfg = None
+    return cfg
+
+
+def build_model(cfg, monkeypatch):
+    """Build a model whose text embeddings are random: CLIP's weights are not needed."""
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    classifier = model.decode_head.classifier
+    text = torch.nn.functional.normalize(torch.randn(len(classifier.train_vocabulary), 512), dim=-1)
+    monkeypatch.setattr(classifier, 'text_embeddings', lambda training: text)
+    return model
+
+
+def four_images():
+    """Return inputs (4, 3, 64, 64) and samples of three classes each, with unlabelled pixels."""
+    samples = []
+    for image in range(4):
+        labels = torch.full((1, SIDE, SIDE), 255)
+        for stripe in range(3):
+            labels[:, 16 * stripe : 16 * stripe + 16] = 7 * image + stripe
+        sample = SegDataSample(metainfo=dict(img_path=f'{image}.jpg', seg_map_path=f'{image}.png'))
+        sample.gt_sem_seg = PixelData(data=labels)
+        samples.append(sample)
+    return torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), samples
+
+
+def count_step(model):
+    """Return the counter of forward pass and losses of four images."""
+    inputs, samples = four_images()
+    with KernelCounter(CPU) as counter:
+        model.parse_losses(model.loss(inputs, samples))
+    return counter
+
+
+# The host reads the present classes, the matching costs, the losses, and the values that the runner logs; without
+# unlabelled pixels in the masks also how many pixels are labelled.
+@pytest.mark.parametrize(('ignore_unlabelled', 'num_waits'), [(False, 4), (True, 5)])
+def test_kernels_and_host_waits_of_four_images(coco_config, monkeypatch, ignore_unlabelled, num_waits):
+    coco_config.decode_head.ignore_unlabelled_in_masks = ignore_unlabelled
+    counter = count_step(build_model(coco_config, monkeypatch))
+    assert counter.num_waits == num_waits, counter.wait_sites
+    assert counter.num_kernels <= MAX_KERNELS
+
+
+def test_a_wait_per_image_is_counted(coco_config, monkeypatch):
+    """The count above goes up if targets are read per image again."""
+    present_labels = ZegFormerHead.present_labels
+
+    def read_per_image(head, label_maps, samples):
+        labels = [present_labels(head, label_map[None], samples) for label_map in label_maps]
+        return [image_labels for (image_labels,) in labels]
+
+    monkeypatch.setattr(ZegFormerHead, 'present_labels', read_per_image)
+    assert count_step(build_model(coco_config, monkeypatch)).num_waits == 7
+
+
+@pytest.mark.parametrize('fields', [{}, dict(ignore_unlabelled_in_masks=True, masked_attention=True)])
+def test_every_new_tensor_takes_its_device_from_an_input(coco_config, monkeypatch, fields):
+    coco_config.decode_head.update(fields)
+    model = build_model(coco_config, monkeypatch)
+    inputs, samples = four_images()
+    # A tensor that is made without a device is one of the default device, which here has no values.
+    torch.set_default_device('meta')
+    try:
+        losses = model.loss(inputs, samples)
+        loss, _ = model.parse_losses(losses)
+        loss.backward()
+    finally:
+        torch.set_default_device(None)
+    assert all(loss.device == CPU for loss in losses.values())
+    assert all(parameter.grad.device == CPU for parameter in model.decode_head.parameters())

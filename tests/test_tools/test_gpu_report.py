@@ -1,0 +1,60 @@
+"""tools/gpu_report.py on a CPU, with small sizes: every part, and both files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments):
+    command = [sys.executable, str(ROOT / 'tools/gpu_report.py'), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_complete_report(tmp_path):
+    result = run('--device', 'cpu', '--out', tmp_path)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    report = json.loads((tmp_path / 'gpu_report.json').read_text())
+    parity, precision, training, speed = report['sections']
+    assert report['machine']['device'] == 'cpu' and report['machine']['torch']
+    # Golden cases
+    golden = parity['tables'][0]['rows']
+    assert {'r50_single', 'r50_batch2', 'per_pixel'} <= {row['case'] for row in golden}
+    assert all(row['off'] == 0 and row['values'] > 20 for row in golden)
+    # Half precision
+    agreement = {row['precision']: row['agreement'] for row in precision['tables'][0]['rows']}
+    assert agreement['float32'] == 100 and 95 <= agreement['CLIP bfloat16'] <= 100 and len(agreement) == 3
+    # Training
+    rows = training['tables'][0]['rows']
+    assert [(row['config'][:6], row['precision']) for row in rows] == [
+        (config, precision) for config in ('zegfor', 'maskfo') for precision in ('float32', 'mixed')
+    ]
+    assert all(row['its value'] > 0 and row['images/s'] > 0 and row['peak MiB'] > 0 for row in rows)
+    # Speed
+    rows = speed['tables'][0]['rows']
+    variants = ['exact', 'guaranteed', 'threshold', 'merged', 'one-pass', '', '']
+    assert [(row['batch'], row['variant']) for row in rows] == [(size, name) for size in (1, 2) for name in variants]
+    assert all(row['seconds'] > 0 for row in rows)
+    traces = [table for section in (training, speed) for table in section['tables'][1:]]
+    assert len(traces) == 3 and all(len(table['rows']) == 10 for table in traces)
+    # Markdown
+    markdown = (tmp_path / 'gpu_report.md').read_text()
+    assert markdown.count('\n## ') == 4 and 'Failed' not in markdown
+
+
+def test_one_part_and_its_failure(tmp_path):
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken/case.json').write_text('{"kind": "other"}')
+    result = run('--device', 'cpu', '--only', 'parity', '--golden', tmp_path, '--out', tmp_path / 'out')
+    assert result.returncode == 1
+    assert result.stdout.splitlines()[-1].startswith(
+        'failed: Parity with the released code: broken, batched: ValueError'
+    )
+    assert (tmp_path / 'out/gpu_report.md').is_file()
+
+
+def test_no_gpu():
+    result = run('--device', 'cuda:99')
+    assert result.returncode == 2 and "device 'cuda:99'" in result.stderr and 'Traceback' not in result.stderr
