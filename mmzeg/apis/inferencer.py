@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.segmentors import ZegFormer
-from mmzeg.utils.config_files import read_config
+from mmzeg.publishing.published_model import is_published_model, published_build, read_model_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import check_device
 from mmzeg.utils.weight_files import check_finite, read_state
@@ -39,13 +40,15 @@ class ZeroShotInferencer(BaseInferencer):
     is fast and may be repeated with other class names. Calls from several threads run one after another.
 
     Args:
-        model (str | Path | Config): A config, its file, or its name in ``configs``.
-        weights (str, optional): A checkpoint file. Without one the weights are random.
+        model (str | Path | Config): A config, its file, its name in ``configs``, or a published model
+            (``.safetensors``), which holds config and weights.
+        weights (str, optional): A checkpoint file. Defaults to the published model's weights, else to random ones.
         device (str, optional): Defaults to a GPU if there is one.
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: A config that cannot be read; a checkpoint that is truncated or of another model; an unknown device.
+        ValueError: A config that cannot be read, or a published one that could do more than describe a network; a
+            checkpoint that is truncated or of another model; an unknown device.
     """
 
     def __init__(
@@ -54,12 +57,21 @@ class ZeroShotInferencer(BaseInferencer):
         register_all_modules(init_default_scope=False)
         init_default_scope('mmseg')
         # Check what the caller gave before the model is built.
+        cfg = model if isinstance(model, (Config, ConfigDict)) else read_model_config(model)
+        if 'model' not in cfg:
+            # MMEngine would run the text of the config that a checkpoint holds.
+            raise ValueError(f'{model}: a config without model')
+        published = cfg.filename if is_published_model(getattr(cfg, 'filename', None) or '') else None
+        weights = weights or published
+        state = {}
         if weights is not None and '://' not in str(weights):
-            check_finite(weights, read_state(weights))
+            state = read_state(weights)
+            check_finite(weights, state)
         device = device or get_device()
         check_device(device)
-        cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
-        super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        # Build the model and load its weights.
+        with published_build(published, state) if published else nullcontext():
+            super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
         if not isinstance(self.model, ZegFormer):
             raise ValueError(f'{cfg.model.type} predicts no segments: give a config of mmzeg.ZegFormer')
         if self.model.test_cfg.mode != 'whole':
