@@ -1,6 +1,7 @@
 """Segment images, folders, videos or a camera by any class names, and draw the label maps.
 
 python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; dog; sofa" --out results
+python tools/demo.py PUBLISHED_MODEL.safetensors photos/ --out results
 """
 
 import argparse
@@ -18,15 +19,15 @@ from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.apis.prediction_writer import PredictionWriter
 from mmzeg.apis.segment_files import segment_files
 from mmzeg.class_names import parse_class_names, parse_classes_option
-from mmzeg.utils.config_files import read_config
+from mmzeg.publishing.model_arguments import add_model_arguments, parse_model_arguments
+from mmzeg.publishing.published_model import SUFFIX, read_model_config
 from mmzeg.utils.image_decoding import IMAGE_SUFFIXES
 from mmzeg.utils.preflight import one_line_errors
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file of a ZegFormer or a ProposalSegmentor')
-    parser.add_argument('checkpoint', help='checkpoint file; "none" for masks from files')
+    add_model_arguments(parser)
     parser.add_argument('inputs', nargs='+', help='images, folders, videos, or the number of a camera')
     parser.add_argument('--out', type=Path, required=True, help='folder to write to')
     parser.add_argument(
@@ -45,7 +46,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', help='cuda:0, cpu; defaults to a GPU if there is one')
     parser.add_argument('--batch-size', type=int, default=1, help='images that go through the network together')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
-    return parser.parse_args(arguments)
+    return parse_model_arguments(parser, arguments, inputs='inputs')
 
 
 def list_sources(inputs: Sequence[str], out: Path) -> list[str | int]:
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> list[str]:
     settings |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
     sources = list_sources(args.inputs, args.out)
     make_folder(args.out)
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_model_config(args.config, args.cfg_options)
     inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
     writer = PredictionWriter(args.out, args.save_masks, args.segments, sources)
     if args.save_masks:
@@ -98,7 +99,7 @@ def main() -> None:
     os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
     cv2.setLogLevel(0)
     args = parse_args()
-    if Path(args.config).suffix not in ('', '.py'):
+    if Path(args.config).suffix not in ('', '.py', SUFFIX):
         raise ValueError(f'{args.config}: not a config; the order is CONFIG CHECKPOINT INPUT ...')
     try:
         errors = run(args)

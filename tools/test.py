@@ -14,6 +14,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, datasets_of, one_line_errors
 from mmzeg.utils.processes import use_gloo_without_gpu
 from mmzeg.utils.relative_names import configured_image_folders
+from mmzeg.utils.tool_arguments import add_trust_argument
 from mmzeg.utils.weight_files import NO_WEIGHTS, check_weightless
 from mmzeg.vocabulary import Vocabulary
 
@@ -22,6 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file; "none" for masks from files')
+    add_trust_argument(parser)
     parser.add_argument('--work-dir', help='folder for the log and the metrics (default: work_dirs/CONFIG)')
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument('--show', action='store_true', help='show predictions in a window')

@@ -12,11 +12,13 @@ from mmzeg.engine import ensure_check_hooks
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import check_config, one_line_errors
 from mmzeg.utils.processes import use_gloo_without_gpu
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
+    add_trust_argument(parser)
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/CONFIG)')
     parser.add_argument(
         '--resume', action='store_true', help='continue from the last complete checkpoint in the work dir'

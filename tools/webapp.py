@@ -15,20 +15,20 @@ from PIL import Image
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.datasets.world import Scene, draw_scene
+from mmzeg.publishing.model_arguments import add_model_arguments, parse_model_arguments
 from mmzeg.utils.image_decoding import IMAGE_SUFFIXES
 from mmzeg.utils.preflight import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file, or its name in configs')
-    parser.add_argument('weights', help='checkpoint file; "none" for masks from files')
+    add_model_arguments(parser)
     parser.add_argument('--examples', type=Path, help='folder of example images; defaults to drawn scenes')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on; 0.0.0.0 lets other machines in')
     parser.add_argument('--port', type=int, help='defaults to the first free one from 7860 on')
     parser.add_argument('--max-upload', default='20mb', help='size of the largest file')
     parser.add_argument('--device', help='cpu or cuda; defaults to a GPU if there is one')
-    return parser.parse_args()
+    return parse_model_arguments(parser)
 
 
 def example_files(folder: Path | None, scene_folder: Path) -> list[str]:
@@ -69,7 +69,7 @@ def main() -> None:
         scene_folder = Path(folder, 'examples')
         scene_folder.mkdir()
         examples = example_files(args.examples, scene_folder)
-        page = build_page(ZeroShotInferencer(args.config, args.weights, args.device), examples)
+        page = build_page(ZeroShotInferencer(args.config, args.checkpoint, args.device), examples)
         address = serve(page, args.host, args.port, args.max_upload)
         print(f'the page is at {address}; Ctrl-C stops it', flush=True)
         page.block_thread()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.proposals import ProposalError
 from mmzeg.models.segmentors import ZegFormer
-from mmzeg.utils.config_files import read_config
+from mmzeg.publishing.published_model import is_published_model, published_build, read_model_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import check_device
 from mmzeg.utils.weight_files import NO_WEIGHTS, check_finite, check_weightless, read_state
@@ -40,14 +41,16 @@ class ZeroShotInferencer(BaseInferencer):
     is fast and may be repeated with other class names. Calls from several threads run one after another.
 
     Args:
-        model (str | Path | Config): A config, its file, or its name in ``configs``.
+        model (str | Path | Config): A config, its file, its name in ``configs``, or a published model
+            (``.safetensors``), which holds config and weights.
         weights (str, optional): A checkpoint file; ``none`` for a model without weights, whose masks come from files.
-            Defaults to None: the weights are random.
+            Defaults to the published model's weights, else to random ones.
         device (str, optional): Defaults to a GPU if there is one.
 
     Raises:
         FileNotFoundError: No such config or checkpoint.
-        ValueError: A config that cannot be read; a checkpoint that is truncated or of another model; an unknown device.
+        ValueError: A config that cannot be read, or a published one that could do more than describe a network; a
+            checkpoint that is truncated or of another model; an unknown device.
     """
 
     def __init__(
@@ -58,12 +61,21 @@ class ZeroShotInferencer(BaseInferencer):
         has_no_weights = weights == NO_WEIGHTS
         weights = None if has_no_weights else weights
         # Check what the caller gave before the model is built.
+        cfg = model if isinstance(model, (Config, ConfigDict)) else read_model_config(model)
+        if 'model' not in cfg:
+            # MMEngine would run the text of the config that a checkpoint holds.
+            raise ValueError(f'{model}: a config without model')
+        published = cfg.filename if is_published_model(getattr(cfg, 'filename', None) or '') else None
+        weights = weights or published
+        state = {}
         if weights is not None and '://' not in str(weights):
-            check_finite(weights, read_state(weights))
+            state = read_state(weights)
+            check_finite(weights, state)
         device = device or get_device()
         check_device(device)
-        cfg = model if isinstance(model, (Config, ConfigDict)) else read_config(model)
-        super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
+        # Build the model and load its weights.
+        with published_build(published, state) if published else nullcontext():
+            super().__init__(cfg, None if weights is None else str(weights), device, scope='mmseg')
         if has_no_weights:
             check_weightless(self.model)
         if not isinstance(self.model, ZegFormer):

@@ -12,7 +12,7 @@ from open_clip.transformer import LayerNormFp32
 from torch import Tensor, nn
 
 from mmzeg.clip.architecture import infer_config, matching_architectures, openai_config
-from mmzeg.utils.weight_files import is_torchscript, read_state
+from mmzeg.utils.weight_files import check_finite, is_torchscript, read_state
 
 # Buffers that OpenAI's archives or older versions of open_clip and transformers store with the weights.
 _BUFFERS = ('input_resolution', 'context_length', 'vocab_size', 'attn_mask', 'num_batches_tracked', 'position_ids')
@@ -37,10 +37,11 @@ def load_clip(
     Raises:
         FileNotFoundError: Neither a file nor a tag of this architecture.
         ConnectionError: The weights of a tag cannot be downloaded.
-        ValueError: The file is truncated, is not a CLIP, or is of another architecture.
+        ValueError: The file is truncated, is not a CLIP, is of another architecture, or has NaN weights.
     """
     path = weight_path(model, pretrained)
     state = read_state(path)
+    check_finite(path, state)
     config = file_config(state, path) if model is None else model_config(model, pretrained)
     # Loading in the middle of a training or a validation must change neither the random numbers that follow, nor the
     # kind of its own tensors.
@@ -80,7 +81,8 @@ def file_config(state: Mapping[str, Tensor], path: Path) -> dict:
     """Return open_clip's constructor arguments: from the open_clip_config.json next to a file, else from its weights.
 
     Raises:
-        ValueError: The JSON file is corrupted, or names a tokenizer other than OpenAI's; or as ``openai_config``.
+        ValueError: The JSON file is corrupted, or names a tokenizer other than OpenAI's or an architecture of a hub; or
+            as ``openai_config``.
     """
     if not sidecar_config(path).is_file():
         return openai_config(state, path)
@@ -88,6 +90,8 @@ def file_config(state: Mapping[str, Tensor], path: Path) -> dict:
     text = config.get('text_cfg', {})
     if any(text.get(field) for field in ('hf_tokenizer_name', 'hf_model_name', 'tokenizer_kwargs')):
         raise ValueError(f"{path}: its texts need another tokenizer than OpenAI's: set model to its name in open_clip")
+    if ':' in str(config.get('vision_cfg', {}).get('timm_model_name')):
+        raise ValueError(f"{sidecar_config(path)}: timm_model_name names a hub: give timm's name of the architecture")
     return config
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.deployment.onnx_runner import NAMES
 from mmzeg.models import ZegFormer
+from mmzeg.publishing.published_model import read_model_config
 from mmzeg.utils.atomic import atomic_write
-from mmzeg.utils.config_files import read_config
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -77,7 +77,7 @@ def add_class_names(
     with warnings.catch_warnings():
         # Text embeddings do not depend on the checkpoint.
         warnings.filterwarnings('ignore', message='Checkpoint is not loaded')
-        model = ZeroShotInferencer(read_config(config, cfg_options), device='cpu').model
+        model = ZeroShotInferencer(read_model_config(config, cfg_options), device='cpu').model
     reference_name = str(known['names'][0])
     embeddings = class_embeddings(model, [reference_name, *new_names])
     for key in known.keys() - {'names'}:

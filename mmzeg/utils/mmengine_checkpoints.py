@@ -23,11 +23,11 @@ class _TorchWithSafeLoad:
     def load(file: str | Path | io.BytesIO, map_location: object = None, **_: object) -> dict:
         """Load a file, or the bytes of one from object storage, by ``load_weight_file``."""
         if not isinstance(file, io.BytesIO):
-            return load_weight_file(file, map_location)
+            return _load(file, map_location)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, 'checkpoint.pth')
             path.write_bytes(file.getbuffer())
-            return load_weight_file(path, map_location)
+            return _load(path, map_location)
 
 
 def load_url(
@@ -50,7 +50,19 @@ def load_url(
                 f'{url}: cannot be downloaded ({error}); download it on another machine and copy it to {path}, or set '
                 'init_cfg=None or load_from=None'
             ) from error
-    return load_weight_file(path, map_location)
+    return _load(path, map_location)
+
+
+def _load(path: str | Path, map_location: object) -> dict:
+    """Load a weight file by ``load_weight_file``, without the text that MMEngine would run.
+
+    When MMEngine's runner resumes, it runs ``meta['config']`` as a Python config, to compare numbers of GPUs. Its own
+    checkpoints do not have this field; those of OpenMMLab 1.x do.
+    """
+    content = load_weight_file(path, map_location)
+    if isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content
 
 
 def use_safe_checkpoint_loading() -> None:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
+from mmzeg.utils.weight_files import check_finite
 
 
 @one_line_errors
@@ -23,6 +25,7 @@ def convert_file(doc: str, read: Callable[[Path], dict], convert: Callable[[dict
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument('source', type=Path, help='weights of the other code; no pickled code is run')
     parser.add_argument('target', type=Path, help='where to write the converted weights, as .pth')
+    add_trust_argument(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace an existing target')
     args = parser.parse_args()
     # Check the paths.
@@ -37,6 +40,7 @@ def convert_file(doc: str, read: Callable[[Path], dict], convert: Callable[[dict
         weights = convert(content)
     except ValueError as error:
         raise ValueError(f'{args.source}: {error}') from error
+    check_finite(args.source, weights)
     # Write the state dict.
     checkpoint = dict(state_dict=weights, meta=dict(source=args.source.name))
     atomic_write(args.target, lambda path: torch.save(checkpoint, path))

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import torch
 from mmengine.logging import HistoryBuffer
 
+from mmzeg.utils.trusted_files import is_trusted, trust_hint
+
 # How NumPy pickles arrays and scalars, under the names that its versions have used.
 _NUMPY = {
     ('numpy', 'ndarray'),
@@ -100,12 +102,14 @@ def read_plain_pickle(path: Path) -> object:
     """Read numbers, texts, lists, dicts and NumPy arrays from a pickle, also one of Python 2.
 
     Raises:
-        ValueError: Truncated, or the pickle needs other classes; none of its code is run.
+        ValueError: Truncated, or the pickle needs other classes; none of its code is run, unless the file is trusted.
     """
     try:
+        if is_trusted(path):
+            return pickle.loads(path.read_bytes(), encoding='latin1')
         return _RestrictedUnpickler(io.BytesIO(path.read_bytes()), encoding='latin1').load()
     except RefusedError as error:
-        raise ValueError(f'{path}: not a pickle of plain data ({error}); nothing of it was run') from error
+        raise ValueError(f'{path}: not a pickle of plain data ({error}); {trust_hint(path)}') from error
     # A corrupted stream may raise anything.
     except Exception as error:
         raise ValueError(f'{path}: truncated or corrupted ({type(error).__name__}); download it again') from error

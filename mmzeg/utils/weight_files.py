@@ -4,7 +4,6 @@ Every path that loads weights comes here: configs (``load_from``, ``resume``, ``
 ``mmzeg.utils.mmengine_checkpoints``, and mmzeg's own tools directly.
 """
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from mmzeg.utils.restricted_pickle import RefusedError, checkpoint_pickle
+from mmzeg.utils.trusted_files import is_trusted, trust_hint
 
-# Files, separated by os.pathsep, whose pickled code may run.
-TRUST_VARIABLE = 'MMZEG_TRUSTED_FILES'
 # In place of a file, for a model that has no weights, such as one whose masks come from files.
 NO_WEIGHTS = 'none'
 # A torch file holds its tensors uncompressed; small records may be compressed.
 MAX_UNPACKED_RATIO = 4
+# Bytes of a safetensors header, which is parsed as JSON: 10,000 tensors take about one MiB.
+MAX_HEADER_BYTES = 1 << 24
 
 
 def load_weight_file(path: str | Path, map_location: object = 'cpu') -> dict:
@@ -50,10 +50,7 @@ def load_weight_file(path: str | Path, map_location: object = 'cpu') -> dict:
             return dict(state_dict=torch.jit.load(str(path), map_location=map_location).state_dict())
         content = _load_torch_file(path, map_location)
     except RefusedError as error:
-        raise ValueError(
-            f'{path}: not a plain checkpoint ({error}); nothing of it was run. If you trust this file, set '
-            f'{TRUST_VARIABLE}={path}'
-        ) from error
+        raise ValueError(f'{path}: not a plain checkpoint ({error}); {trust_hint(path)}') from error
     # A corrupted stream may raise anything.
     except Exception as error:
         raise ValueError(f'{path}: truncated or not a checkpoint; download it again') from error
@@ -76,11 +73,33 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts in the header of a safetensors file, without its tensors.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Truncated or corrupted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint')
+    try:
+        _check_header(path)
+        with safe_open(path, 'pt') as file:
+            return dict(file.metadata() or {})
+    # A corrupted header may raise anything.
+    except Exception as error:
+        raise ValueError(f'{path}: truncated or not a checkpoint; download it again') from error
+
+
 def check_finite(path: str | Path, state: dict[str, Tensor]) -> None:
     """Raise ValueError, naming the file and the first such weight, where a floating-point weight is NaN."""
     for name, tensor in state.items():
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.isnan().any():
-            raise ValueError(f'{path}: {name} is NaN: the training diverged; take an earlier checkpoint')
+            raise ValueError(
+                f'{path}: {name} is NaN: the training diverged, or the file is corrupted; take an earlier checkpoint, '
+                'or download it again'
+            )
 
 
 def check_weightless(model: nn.Module) -> None:
@@ -103,17 +122,12 @@ def is_torchscript(path: Path) -> bool:
 def _load_torch_file(path: Path, map_location: object) -> object:
     # Tensors of a zip file are read only where they are used: a check of a large file costs little.
     mmap = zipfile.is_zipfile(path) and map_location == 'cpu'
-    if _is_trusted(path):
+    if is_trusted(path):
         return torch.load(str(path), map_location=map_location, mmap=mmap or None, weights_only=False)
     # Not weights_only=True: it does not know MMEngine's classes, and torch 2.1 cannot be told of them.
     return torch.load(
         str(path), map_location=map_location, mmap=mmap or None, pickle_module=checkpoint_pickle, weights_only=False
     )
-
-
-def _is_trusted(path: Path) -> bool:
-    names = [name for name in os.environ.get(TRUST_VARIABLE, '').split(os.pathsep) if name]
-    return any(Path(name).resolve() == path.resolve() for name in names)
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -125,7 +139,16 @@ def _is_safetensors(path: Path) -> bool:
     return len(start) == 9 and start[8:] == b'{' and int.from_bytes(start[:8], 'little') < path.stat().st_size
 
 
+def _check_header(path: Path) -> None:
+    """Raise ValueError where a safetensors header is longer than the file, or than any that is needed."""
+    with path.open('rb') as file:
+        length = int.from_bytes(file.read(8), 'little')
+    if length > min(path.stat().st_size, MAX_HEADER_BYTES):
+        raise ValueError(f'a header of {length} bytes')
+
+
 def _load_safetensors(path: Path, map_location: object) -> dict:
+    _check_header(path)
     with safe_open(path, 'pt') as file:
         meta = dict(file.metadata() or {})
         # Copies, so that the file may be replaced later.

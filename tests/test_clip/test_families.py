@@ -161,6 +161,7 @@ def test_hub_folder_names_its_model(tmp_path):
         ('{"model_cfg": ', "needs an object 'model_cfg'"),
         ('[]', "needs an object 'model_cfg'"),
         ('{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}', 'another tokenizer'),
+        ('{"model_cfg": {"vision_cfg": {"timm_model_name": "hf-hub:a/b"}}}', 'timm_model_name names a hub'),
     ],
 )
 def test_bad_hub_config(tmp_path, content, message):

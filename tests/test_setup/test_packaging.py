@@ -153,7 +153,7 @@ def test_a_wheel_trains_tests_and_segments_without_the_checkout(site, tmp_path):
         'import mmzeg; from mmzeg.apis import list_models; from mmzeg.utils.config_files import read_config\n'
         'print(mmzeg.__file__, len([read_config(name) for name in list_models()]))'
     )
-    assert run('-c', program).split() == [str(site / 'mmzeg/__init__.py'), str(len(list_models()))]
+    assert f'{site / "mmzeg/__init__.py"} {len(list_models())}' in run('-c', program).splitlines()
     # OpenMIM gives the only file of this name.
     (name,) = site.rglob('zegformer_r18_world')
     tools = site / 'mmzeg/.mim/tools'
@@ -165,6 +165,13 @@ def test_a_wheel_trains_tests_and_segments_without_the_checkout(site, tmp_path):
     assert re.search(r'seen_mIoU: [\d.]+  unseen_mIoU: ', printed)
     run(tools / 'demo.py', 'zegformer_r18_world', checkpoint, 'scene.png', '--out', 'results', '--save-masks')
     assert Image.open(tmp_path / 'results/masks/scene.png').size == (128, 128)
+    # One file, with the results of the test, in place of config and checkpoint.
+    run(tools / 'model_converters/publish.py', checkpoint, 'published/')
+    assert '| seen_mIoU | unseen_mIoU |' in (tmp_path / 'published/README.md').read_text()
+    (published,) = (tmp_path / 'published').glob('zegformer_r18_world-*.safetensors')
+    run(tools / 'demo.py', published, 'scene.png', '--out', 'results_of_published', '--save-masks')
+    masks = [(tmp_path / folder / 'masks/scene.png').read_bytes() for folder in ('results', 'results_of_published')]
+    assert masks[0] == masks[1]
 
 
 def test_models_are_listed_and_found_by_name():

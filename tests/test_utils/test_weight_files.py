@@ -1,8 +1,6 @@
 """Weight files of every kind load; of a hostile one nothing is run, in whatever way it is loaded."""
 
-import json
 import os
-import pickle
 import struct
 import subprocess
 import sys
@@ -13,27 +11,20 @@ import numpy as np
 import pytest
 import torch
 from harmful import Harmful
+from hostile_files import CORRUPTED, HEADERS, PICKLES, write_header, write_zip_bomb
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.model import BaseModule
+from mmengine.model import BaseModel, BaseModule
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import save_file
 
 import mmzeg.registry  # noqa: F401, as every use of mmzeg imports it
 from mmzeg.utils.mmengine_checkpoints import load_url
-from mmzeg.utils.weight_files import TRUST_VARIABLE, load_weight_file, read_state
+from mmzeg.utils.trusted_files import TRUST_VARIABLE, trust_file
+from mmzeg.utils.weight_files import load_weight_file, read_metadata, read_state
 
 ROOT = Path(__file__).parents[2]
-
-
-class Call:
-    """Calls a function when it is unpickled."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 def checkpoint_content():
@@ -55,6 +46,17 @@ def checkpoint_content():
         numbers=np.arange(3),
         plain=({1, 2}, torch.float32, torch.Size([1]), torch.device('cpu'), b'bytes', 1.5, None),
     )
+
+
+class OneLayer(BaseModel):
+    """A model of one layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.layer(inputs)
 
 
 @pytest.mark.parametrize('zipped', [True, False])
@@ -83,30 +85,16 @@ def test_safetensors_loads_by_any_name(tmp_path):
     for name in ('model.safetensors', 'model.pth'):
         save_file(weights, tmp_path / name, metadata=dict(note='made here'))
         loaded = load_weight_file(tmp_path / name)
-        assert torch.equal(loaded['state_dict']['weight'], weights['weight']) and loaded['meta'] == dict(
-            note='made here'
-        )
+        assert torch.equal(loaded['state_dict']['weight'], weights['weight'])
+        assert loaded['meta'] == read_metadata(tmp_path / name) == dict(note='made here')
         torch.testing.assert_close(read_state(tmp_path / name), weights)
 
 
-HOSTILE_PICKLES = {
-    'os.system': (Call(os.system, 'touch harmed'), 'needs posix.system'),
-    'eval': (Call(eval, "__import__('pathlib').Path('harmed').touch()"), 'eval'),
-    'torch.load': (Call(torch.load, 'other.pth'), 'torch.serialization.load'),
-    'torch.hub': (Call(torch.hub.load_state_dict_from_url, 'http://localhost/a.pth'), 'torch.hub'),
-    'pathlib': (Harmful(), 'needs pathlib'),
-    'nested': (dict(hooks=[dict(state=[Harmful()])]), 'needs pathlib'),
-    'getattr': (Call(getattr, torch.Size, '__new__'), 'needs Size.__new__'),
-    'history buffer': (Call(getattr, HistoryBuffer, '__init__'), 'HistoryBuffer.__init__'),
-    'pickle.loads': (Call(pickle.loads, pickle.dumps(Harmful())), 'pickle.loads'),
-}
-
-
 @pytest.mark.parametrize('zipped', [True, False])
-@pytest.mark.parametrize('name', HOSTILE_PICKLES)
+@pytest.mark.parametrize('name', PICKLES)
 def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, name, zipped):
     monkeypatch.chdir(tmp_path)
-    hostile, message = HOSTILE_PICKLES[name]
+    hostile, message = PICKLES[name]
     torch.save(checkpoint_content() | dict(hostile=hostile), 'hostile.pth', _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match='hostile.pth: not a plain checkpoint .* nothing of it was run') as error:
         load_weight_file('hostile.pth')
@@ -133,47 +121,32 @@ def test_a_pickle_changes_no_class(tmp_path, attribute):
     assert vars(HistoryBuffer)[attribute.decode()] is before
 
 
-def write_hostile(kind, path):
-    """Write a file that is no pickle, and return what its error says."""
-    header = {
-        'huge header': struct.pack('<Q', 2**60) + b'{}',
-        'overlap': dict(
-            a=dict(dtype='F32', shape=[2], data_offsets=[0, 8]), b=dict(dtype='F32', shape=[2], data_offsets=[4, 12])
-        ),
-        'beyond the end': dict(a=dict(dtype='F32', shape=[2**40], data_offsets=[0, 2**42])),
-        'no json': struct.pack('<Q', 4) + b'{{{{',
-    }
-    if kind == 'zip bomb':
-        with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr('archive/data.pkl', bytes(2**28))
-            archive.writestr('archive/version', '3\n')
-        return 'would unpack to'
-    content = header[kind]
-    if isinstance(content, dict):
-        text = json.dumps(content).encode()
-        content = struct.pack('<Q', len(text)) + text + bytes(12)
-    path.write_bytes(content)
-    return 'truncated or not a checkpoint; download it again'
-
-
-@pytest.mark.parametrize('kind', ['zip bomb', 'huge header', 'overlap', 'beyond the end', 'no json'])
-def test_memory_stays_bounded(tmp_path, kind):
-    """Each file is refused in a process that may take no more than 64 MiB above what the imports take."""
-    path = tmp_path / ('hostile.pth' if kind == 'zip bomb' else 'hostile.safetensors')
-    message = write_hostile(kind, path)
+def test_memory_stays_bounded(tmp_path):
+    """Refused in a process that may take no more than 64 MiB above what the imports take."""
+    write_zip_bomb(tmp_path / 'bomb.pth')
+    for name, header in HEADERS.items():
+        write_header(header, tmp_path / f'{name}.safetensors')
+    paths = sorted(tmp_path.iterdir())
     program = (
         'import resource, sys\n'
-        'from mmzeg.utils.weight_files import load_weight_file\n'
+        'from mmzeg.utils.weight_files import load_weight_file, read_metadata\n'
         'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
-        'try:\n    load_weight_file(sys.argv[1])\n'
-        'except ValueError as error:\n    print(error)\n'
+        'for path in sys.argv[1:]:\n'
+        '    for read in (load_weight_file, read_metadata):\n'
+        '        try:\n            read(path)\n'
+        '        except ValueError as error:\n            print(error)\n'
         'print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n'
     )
-    lines = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', program, path], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    assert len(lines) == 2 and lines[0].startswith(f'{path}: ') and message in lines[0]
-    assert int(lines[1]) < 64
+    run = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', program, *paths], capture_output=True, text=True, check=True
+    )
+    *lines, growth = run.stdout.splitlines()
+    assert len(lines) == 2 * len(paths) == 2 * (len(HEADERS) + 1)
+    for index, line in enumerate(lines):
+        path = paths[index // 2]
+        is_bomb = path.suffix == '.pth' and index % 2 == 0
+        assert line.startswith(f'{path}: ') and ('would unpack to' if is_bomb else CORRUPTED) in line
+    assert int(growth) < 64
 
 
 def test_mmengine_loads_through_it(tmp_path, monkeypatch):
@@ -213,6 +186,42 @@ def test_only_a_trusted_file_runs_its_code(tmp_path, monkeypatch):
     assert not Path('harmed').exists()
     load_weight_file('mine.pth')
     assert Path('harmed').exists()
+
+
+def test_trust_is_given_to_one_file_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(TRUST_VARIABLE, '')
+    torch.save(dict(state_dict=Harmful()), 'mine.pth')
+    with pytest.raises(ValueError, match=f'add --trust-file mine.pth, or set {TRUST_VARIABLE}=mine.pth$'):
+        load_weight_file('mine.pth')
+    assert not Path('harmed').exists()
+    trust_file('other.pth')
+    with pytest.raises(ValueError, match='nothing of it was run'):
+        load_weight_file('mine.pth')
+    trust_file('mine.pth')
+    # By its absolute path, wherever the process goes.
+    monkeypatch.chdir('/')
+    load_weight_file(tmp_path / 'mine.pth')
+
+
+def test_resuming_runs_no_config_text(tmp_path, monkeypatch):
+    """MMEngine's runner would run ``meta['config']``, which OpenMMLab 1.x saved, when it resumes."""
+    monkeypatch.chdir(tmp_path)
+    harmful = "from pathlib import Path\nPath('harmed').touch()"
+    meta = dict(config=harmful, cfg=harmful, iter=1, epoch=0)
+    hub = MessageHub.get_instance('resuming').state_dict()
+    torch.save(dict(state_dict={}, meta=meta, message_hub=hub), 'iter_1.pth')
+    assert load_weight_file('iter_1.pth')['meta']['config'] == harmful
+    model = torch.nn.Linear(1, 1)
+    runner = Runner(
+        OneLayer(model),
+        work_dir='work',
+        train_dataloader=dict(dataset=[1], sampler=dict(type='DefaultSampler'), batch_size=1),
+        train_cfg=dict(type='IterBasedTrainLoop', max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+    )
+    runner.resume('iter_1.pth', resume_optimizer=False, resume_param_scheduler=False)
+    assert runner.iter == 1 and not Path('harmed').exists()
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'demo'])

@@ -18,6 +18,7 @@ from mmzeg.apis.demo_page_events import EventHandlers
 from mmzeg.apis.demo_session import Session
 from mmzeg.datasets.world import CLASSES, Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 NUM_MOVES = 50
 NUM_CLASSES = 171
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs')
     parser.add_argument('weights', nargs='?', help='checkpoint file; without one the weights are random')
+    add_trust_argument(parser)
     parser.add_argument('--device', help='cpu or cuda; defaults to a GPU if there is one')
     return parser.parse_args()
 

@@ -18,6 +18,7 @@ from mmzeg.apis.video import VideoWriter
 from mmzeg.benchmarking.time_and_memory import resident_bytes
 from mmzeg.datasets.world import Scene, draw_scene
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 NUM_SCENES = 50
 # How often memory is read.
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs')
     parser.add_argument('weights', nargs='?', help='checkpoint file; without one the weights are random')
+    add_trust_argument(parser)
     parser.add_argument('--frames', type=int, default=2000, help='number of frames of the video')
     parser.add_argument('--size', type=int, default=128, help='height and width, in pixels')
     parser.add_argument('--device', help='cpu or cuda; defaults to a GPU if there is one')

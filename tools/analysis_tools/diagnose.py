@@ -14,12 +14,14 @@ from mmzeg.evaluation.loading import ignore_index_of, load_for_evaluation, requi
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file of a ZegFormer')
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_trust_argument(parser)
     parser.add_argument('--data', choices=['val', 'test'], default='test', help='the data loader to evaluate')
     parser.add_argument('--out', type=Path, help='JSON file for the results')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')

@@ -12,16 +12,16 @@ from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.explanation import explain_image
 from mmzeg.class_names import parse_class_names, parse_classes_option
 from mmzeg.datasets.transforms.load_labels import read_label_map
+from mmzeg.publishing.model_arguments import add_model_arguments, parse_model_arguments
+from mmzeg.publishing.published_model import read_model_config
 from mmzeg.utils.atomic import atomic_write
-from mmzeg.utils.config_files import read_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file of a ZegFormer')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    add_model_arguments(parser)
     parser.add_argument('image', help='image file')
     parser.add_argument('--out', type=Path, default=Path('explained.html'), help='HTML file to write')
     parser.add_argument('--classes', help='"cat, kitten; dog", or a file of class names; defaults to the config\'s')
@@ -37,13 +37,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--gamma', type=float, help='calibration, subtracted from the scores of seen classes')
     parser.add_argument('--device', help='cuda:0, cpu; defaults to a GPU if there is one')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
-    return parser.parse_args()
+    return parse_model_arguments(parser)
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = read_config(args.config, args.cfg_options)
+    cfg = read_model_config(args.config, args.cfg_options)
     annotation = None
     if args.labels:
         if not args.labels.is_file():

@@ -30,6 +30,7 @@ from mmzeg.utils.atomic import write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.tables import format_score
+from mmzeg.utils.tool_arguments import add_trust_argument
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -37,6 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_trust_argument(parser)
     parser.add_argument('--modes', nargs='+', help='fusion modes (default: all modes of the model)')
     parser.add_argument('--lam', default='0.67', type=parse_numbers, help='lambdas: a,b,c or first:last:step')
     parser.add_argument(

@@ -21,6 +21,7 @@ from PIL import Image
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.restricted_pickle import read_plain_pickle
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 INDEX = 'index_ade20k.pkl'
 IGNORE_INDEX = 65535
@@ -35,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='output folder; an interrupted run is resumed')
     parser.add_argument('--overwrite', action='store_true', help='write existing files again')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='number of processes')
+    add_trust_argument(parser)
     return parser.parse_args()
 
 

@@ -23,6 +23,7 @@ from mmzeg.deployment import OnnxRunner
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.image_decoding import read_image
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 OUTPUTS = ('class logits', 'mask logits', 'CLIP logits', 'scores')
 
@@ -31,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file, or its name in configs')
     parser.add_argument('weights', help='checkpoint file')
+    add_trust_argument(parser)
     parser.add_argument('folder', type=Path, help='folder that export_onnx.py wrote of these two')
     parser.add_argument('images', nargs='*', help='files, folders or patterns')
     parser.add_argument('--count', type=int, default=5, help='images of the test dataset, if none is named')

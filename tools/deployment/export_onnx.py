@@ -1,6 +1,6 @@
 """Export a ZegFormer as ONNX graphs, with a runner that needs no PyTorch.
 
-python tools/deployment/export_onnx.py CONFIG WEIGHTS --out FOLDER
+python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out FOLDER
 """
 
 import argparse
@@ -11,17 +11,17 @@ from mmengine.config import DictAction
 
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.deployment.onnx_export import RUNNER_PACKAGE, export, write_folder
-from mmzeg.utils.config_files import read_config
+from mmzeg.publishing.model_arguments import add_model_arguments, parse_model_arguments
+from mmzeg.publishing.published_model import read_model_config
 from mmzeg.utils.preflight import one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('config', help='config file, or its name in configs')
-    parser.add_argument('weights', help='checkpoint file')
+    add_model_arguments(parser)
     parser.add_argument('--out', type=Path, required=True, help='folder to make')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
-    return parser.parse_args()
+    return parse_model_arguments(parser)
 
 
 @one_line_errors
@@ -33,7 +33,7 @@ def main() -> None:
         raise ValueError(f'{" and ".join(missing)} not installed: pip install {" ".join(missing)}')
     if args.out.exists():
         raise FileExistsError(f'{args.out}: exists already; name a new folder')
-    inferencer = ZeroShotInferencer(read_config(args.config, args.cfg_options), args.weights, device='cpu')
+    inferencer = ZeroShotInferencer(read_model_config(args.config, args.cfg_options), args.checkpoint, device='cpu')
     differences = write_folder(args.out, lambda folder: export(inferencer, folder))
     for name, difference in differences.items():
         size = (args.out / name).stat().st_size / 2**20

@@ -20,6 +20,7 @@ from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
@@ -42,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file of a ZegFormer')
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_trust_argument(parser)
     parser.add_argument('out', type=Path, help='figure to write')
     parser.add_argument('--scenes', type=int, default=4, help='number of scenes: the first with two unseen classes')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')

@@ -20,6 +20,7 @@ from mmzeg.utils.atomic import atomic_write, write_json
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.tables import format_score
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 PLOT_SUFFIXES = ('.png', '.pdf', '.svg')
 MARKERS = 'osDv^<>Pp*hX'
@@ -49,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file of a ZegFormer on the world')
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_trust_argument(parser)
     parser.add_argument('--data', choices=['val', 'test'], default='test', help='the data loader to evaluate')
     parser.add_argument('--plot', type=Path, help='file for a plot of harmonic mean against time')
     parser.add_argument('--out', type=Path, help='JSON file for all rows')

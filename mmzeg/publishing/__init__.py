@@ -1,0 +1,1 @@
+"""Published models: weights, config and results in one safetensors file, whose config is data and runs no code."""
