@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mmseg
 import open_clip
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from safetensors.torch import save_file
 
 from mmzeg.utils.config_files import read_config
@@ -74,7 +74,10 @@ def random_zegformer_config(
 
 def read_any_config(config: str) -> Config:
     """Return a config by its file, its name in ``configs``, or ``mmseg::PATH`` for one of mmseg's own."""
-    return get_config(config) if '::' in config else read_config(config)
+    # MMEngine's reader of such names knows mmseg by its package name in the official stack only.
+    if config.startswith('mmseg::'):
+        config = Path(mmseg.__file__).parent / '.mim/configs' / config.removeprefix('mmseg::')
+    return read_config(config)
 
 
 def config_stem(config: str) -> str:

@@ -36,4 +36,6 @@ def test_random_clip_exists_within_the_block_only():
 def test_configs_of_mmseg():
     cfg = read_any_config('mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py')
     assert cfg.model.type == 'EncoderDecoder'
+    with pytest.raises(FileNotFoundError, match='mim/configs/fcn/gone.py: no such config file'):
+        read_any_config('mmseg::fcn/gone.py')
     assert config_stem('mmseg::fcn/fcn_r50.py') == 'fcn_r50' == config_stem('configs/fcn_r50.py')
