@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmzeg.class_names import split_synonyms
 from mmzeg.registry import MODELS
+from mmzeg.utils.weight_files import check_finite
 
 
 @MODELS.register_module()
@@ -23,7 +24,8 @@ class EmbeddingFile:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not such a file, vectors of different widths, or (at a look-up) a class without a vector.
+        ValueError: Not such a file, vectors of different widths or with NaN, or (at a look-up) a class without a
+            vector.
     """
 
     def __init__(self, path: str) -> None:
@@ -43,6 +45,7 @@ class EmbeddingFile:
         shapes = {tuple(vector.shape) for vector in self.vectors.values()}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
             raise ValueError(f'{path}: every name needs one vector of the same width, got shapes {sorted(shapes)}')
+        check_finite(path, self.vectors)
 
     @property
     def embed_dim(self) -> int:

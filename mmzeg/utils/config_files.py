@@ -47,7 +47,10 @@ def read_config(name: str | Path, options: dict | None = None) -> Config:
         cfg = Config.fromfile(path)
     # A config is a program: anything may be raised.
     except Exception as error:
-        reason = f'{type(error).__name__}: {error}'
+        # MMEngine adds the folders of sys.path to the name of a module that it cannot import.
+        text, separator, _ = str(error).partition(', the current sys.path is')
+        hint = '; set PYTHONPATH to the folder of these modules' if separator else ''
+        reason = f'{type(error).__name__}: {text}{hint}'
         raise ValueError(f'{path}: it, or a config that it is based on, cannot be read: {reason}') from error
     return merge_options(cfg, options, path)
 

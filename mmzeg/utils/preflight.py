@@ -54,7 +54,7 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
                 raise FileNotFoundError(
                     f'{checkpoint}: no such file of pretrained weights; fetch it, or set init_cfg=None'
                 )
-            read_state(checkpoint)
+            check_finite(checkpoint, read_state(checkpoint))
     # Device.
     if is_training and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(

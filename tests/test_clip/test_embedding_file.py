@@ -28,6 +28,9 @@ def test_bad_files(tmp_path):
     (tmp_path / 'truncated.npz').write_bytes(b'PK\x03\x04')
     with pytest.raises(ValueError, match='truncated.npz: truncated'):
         EmbeddingFile(str(tmp_path / 'truncated.npz'))
+    np.savez(tmp_path / 'nan.npz', a=np.ones(2), b=np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match='nan.npz: b is NaN'):
+        EmbeddingFile(str(tmp_path / 'nan.npz'))
     np.savez(tmp_path / 'mixed.npz', a=np.zeros(2), b=np.zeros(3))
     with pytest.raises(ValueError, match='mixed.npz: every name needs one vector of the same width'):
         EmbeddingFile(str(tmp_path / 'mixed.npz'))

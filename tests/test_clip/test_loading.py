@@ -104,6 +104,13 @@ def test_openclip_training_checkpoint_and_one_element_scale(tmp_path):
     assert torch.equal(model.encode_image(images), CLIP(str(FILE)).encode_image(images))
 
 
+def test_nan_weights_are_refused(tmp_path):
+    """CLIP's logits would be NaN, and every segment the first class."""
+    state = load_file(FILE)
+    save_file(state | {'text_projection': torch.full_like(state['text_projection'], torch.nan)}, tmp_path / 'nan.st')
+    assert_refused('nan.st: text_projection is NaN', None, str(tmp_path / 'nan.st'))
+
+
 def test_a_rewritten_file_is_loaded_again(tmp_path):
     path = tmp_path / 'clip.safetensors'
     state = load_file(FILE)

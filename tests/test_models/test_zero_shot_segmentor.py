@@ -42,6 +42,15 @@ def test_a_checkpoint_of_another_model_is_refused(camvid):
         model.load_state_dict({name: tensor for name, tensor in weights.items() if 'query' not in name})
 
 
+def test_nan_weights_are_refused_however_they_are_loaded(camvid):
+    """Every label would be the first class, without a word; MMEngine and mmseg load files themselves."""
+    model = MODELS.build(camvid)
+    weights = model.state_dict()
+    weights['decode_head.query_embed.weight'] = torch.full_like(weights['decode_head.query_embed.weight'], torch.nan)
+    with pytest.raises(ValueError, match='the checkpoint: decode_head.query_embed.weight is NaN'):
+        model.load_state_dict(weights)
+
+
 @pytest.mark.parametrize('backbone_type', ['BEiT', 'MAE'])
 def test_backbones_of_a_fixed_input_size(camvid, labelled_batch, backbone_type):
     """The channels are probed at the backbone's size, the loss takes crops of it, and windows any image."""

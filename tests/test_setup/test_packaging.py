@@ -164,7 +164,8 @@ def test_a_wheel_trains_tests_and_segments_without_the_checkout(site, tmp_path):
     printed = run(tools / 'test.py', 'zegformer_r18_world', checkpoint, *short)
     assert re.search(r'seen_mIoU: [\d.]+  unseen_mIoU: ', printed)
     run(tools / 'demo.py', 'zegformer_r18_world', checkpoint, 'scene.png', '--out', 'results', '--save-masks')
-    assert Image.open(tmp_path / 'results/masks/scene.png').size == (128, 128)
+    with Image.open(tmp_path / 'results/masks/scene.png') as label_map:
+        assert label_map.size == (128, 128)
     # One file, with the results of the test, in place of config and checkpoint.
     run(tools / 'model_converters/publish.py', checkpoint, 'published/')
     assert '| seen_mIoU | unseen_mIoU |' in (tmp_path / 'published/README.md').read_text()

@@ -52,20 +52,26 @@ def coco_trained(tmp_path_factory):
     return train('zegformer_r50_coco', root / 'work', fields), fields
 
 
-def test_coco_stuff(coco_trained, tmp_path):
-    report = evaluate('zegformer_r50_coco', coco_trained[0], tmp_path, coco_trained[1])
+@pytest.fixture(scope='module')
+def coco_report(coco_trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('coco_report')
+    evaluate('zegformer_r50_coco', coco_trained[0], folder, coco_trained[1])
+    return folder / 'report.json'
+
+
+def test_coco_stuff(coco_report):
+    report = json.loads(coco_report.read_text())
     assert len(present(report)) == 171 and sum(row['mark'] == 'unseen' for row in report['classes']) == 15
 
 
-def test_comparison_of_two_lambdas(coco_trained, tmp_path):
+def test_comparison_of_two_lambdas(coco_trained, coco_report, tmp_path):
     """Of two tests of one model that differ in lambda, only lambda and the results differ."""
     checkpoint, fields = coco_trained
-    for name, lam in (('a', 0.5), ('b', 0.8)):
-        evaluate('zegformer_r50_coco', checkpoint, tmp_path / name, [*fields, f'model.fusion.lam={lam}'])
-    reports = [tmp_path / name / 'report.json' for name in ('a', 'b')]
-    printed = run('analysis_tools/compare_results.py', *reports).stdout
+    evaluate('zegformer_r50_coco', checkpoint, tmp_path, [*fields, 'model.fusion.lam=0.8'])
+    printed = run('analysis_tools/compare_results.py', coco_report, tmp_path / 'report.json').stdout
     differing = printed.split('differs')[1].split('change')[0]
-    assert re.findall(r'\| ([\w.]+) +\| (\S+) +\| (\S+)', differing) == [('config.model.fusion.lam', '0.5', '0.8')]
+    ((field, ours, others),) = re.findall(r'\| ([\w.]+) +\| (\S+) +\| (\S+)', differing)
+    assert field == 'config.model.fusion.lam' and float(ours) != float(others) == 0.8
     assert 'unseen_mIoU' in printed and '| IoU in B |' in printed
 
 
@@ -80,11 +86,17 @@ def test_voc(tmp_path, config):
     assert len(present(report)) == 20
 
 
+@pytest.fixture(scope='module')
+def ade_full_data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('ade_full')
+    ade20k_release(root / 'ADE20K_2021_17_01')
+    run('dataset_converters/ade20k_full.py', root / 'ADE20K_2021_17_01', root)
+    return root
+
+
 @pytest.mark.parametrize('config', ['zegformer_r50_ade-full', 'per-pixel_r50_ade-full'])
-def test_ade20k_full(tmp_path, config):
-    ade20k_release(tmp_path / 'ADE20K_2021_17_01')
-    run('dataset_converters/ade20k_full.py', tmp_path / 'ADE20K_2021_17_01', tmp_path / 'data')
-    fields = [f'{split}_dataloader.dataset.data_root={tmp_path / "data"}' for split in SPLITS]
+def test_ade20k_full(ade_full_data, tmp_path, config):
+    fields = [f'{split}_dataloader.dataset.data_root={ade_full_data}' for split in SPLITS]
     fields += [*loaders(*SPLITS), *(SCORER if config.startswith('zegformer') else SMALL_CROP)]
     checkpoint = train(config, tmp_path / 'work', fields)
     report = evaluate(config, checkpoint, tmp_path / 'work', fields)
@@ -97,9 +109,10 @@ def context_459(root):
     run(converter, root / 'trainval', root / 'SegmentationClassContext459')
 
 
-def ade_full(root):
-    ade20k_release(root / 'ADE20K_2021_17_01')
-    run('dataset_converters/ade20k_full.py', root / 'ADE20K_2021_17_01', root)
+def across_datasets(coco_trained, config, data, work_dir):
+    """Test a model of COCO-Stuff on another dataset, and return its report."""
+    fields = [f'test_dataloader.dataset.data_root={data}', *loaders('test'), *SCORER, 'model.backbone.depth=50']
+    return evaluate(f'zegformer_r101_coco_{config}', coco_trained[0], work_dir, fields)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +123,15 @@ def ade_full(root):
         ('context459', context_459, 459),
         ('voc20', voc, 20),
         ('cityscapes', cityscapes, 19),
-        ('ade-full', ade_full, 847),
     ],
 )
 def test_across_datasets(coco_trained, tmp_path, config, make, classes):
     """A model of COCO-Stuff classifies another dataset's classes, all of them as unseen."""
     make(tmp_path / 'data')
-    fields = [
-        f'test_dataloader.dataset.data_root={tmp_path / "data"}',
-        *loaders('test'),
-        *SCORER,
-        'model.backbone.depth=50',
-    ]
-    report = evaluate(f'zegformer_r101_coco_{config}', coco_trained[0], tmp_path / 'work', fields)
+    report = across_datasets(coco_trained, config, tmp_path / 'data', tmp_path / 'work')
     assert len(present(report)) == classes and {row['mark'] for row in report['classes']} == {'unseen'}
+
+
+def test_across_datasets_to_ade20k_full(coco_trained, ade_full_data, tmp_path):
+    report = across_datasets(coco_trained, 'ade-full', ade_full_data, tmp_path)
+    assert len(present(report)) == 847 and {row['mark'] for row in report['classes']} == {'unseen'}

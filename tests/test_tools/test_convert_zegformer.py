@@ -48,6 +48,10 @@ def test_a_detectron2_checkpoint(released, tmp_path):
         (lambda weights: weights.pop('sem_seg_head.predictor.bg_feature'), 'lacks sem_seg_head.predictor.bg_feature'),
         (lambda weights: weights.update(unexpected=torch.ones(1)), 'unknown names: unexpected'),
         (lambda weights: weights['sem_seg_head.predictor.logit_scale'].fill_(3.0), '1 / tau = 20'),
+        (
+            lambda weights: weights['backbone.stem.conv1.weight'].fill_(torch.nan),
+            'model.pth: backbone.conv1.weight is NaN',
+        ),
     ],
 )
 def test_other_checkpoints_are_refused(released, tmp_path, change, message):

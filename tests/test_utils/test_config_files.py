@@ -32,6 +32,7 @@ def test_a_file_without_suffix_stands_for_its_name(tmp_path):
         ('model = dict(', r"SyntaxError: '\(' was never closed"),
         ('model = other', 'NameError'),
         ("_base_ = 'gone.py'", 'gone.py'),
+        ("custom_imports = dict(imports=['gone'])", r"\['gone'\]\}; set PYTHONPATH to the folder of these modules$"),
     ],
 )
 def test_a_config_that_does_not_run(path, text, message):

@@ -32,6 +32,9 @@ def test_nan_weights_are_refused_before_anything_is_built(tmp_path):
     torch.save(dict(state_dict=dict(bias=torch.zeros(2), weight=torch.tensor([1.0, torch.nan]))), path)
     with pytest.raises(ValueError, match='nan.pth: weight is NaN'):
         check_config(Config(dict(load_from=str(path))), ())
+    model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint=str(path))))
+    with pytest.raises(ValueError, match='nan.pth: weight is NaN'):
+        check_config(Config(dict(model=model)), ('train_dataloader',))
 
 
 @pytest.mark.parametrize('device', ['cpux', 'xpu', 'cuda:99'])

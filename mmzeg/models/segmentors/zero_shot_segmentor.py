@@ -17,6 +17,7 @@ from mmzeg.clip.feature_maps import STRIDES
 from mmzeg.models.backbones import CLIPBackbone
 from mmzeg.models.device_copies import copy_to_device
 from mmzeg.utils.palette import further_colours
+from mmzeg.utils.weight_files import check_finite
 from mmzeg.vocabulary import Vocabulary
 
 
@@ -177,10 +178,10 @@ class ZeroShotSegmentor(EncoderDecoder):
         return samples
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, *args) -> None:
-        """Refuse a checkpoint of another width, backbone or model, which MMEngine would load partly, with a warning.
+        """Refuse a checkpoint of another width, backbone or model, which MMEngine would load partly, and NaN weights.
 
         Raises:
-            ValueError: Names the first missing weight, or the first of another shape.
+            ValueError: Names the first missing weight, the first of another shape, or the first that is NaN.
         """
         expected = {prefix + name: weight for name, weight in self.state_dict().items()}
         # Weights of another shape.
@@ -199,6 +200,7 @@ class ZeroShotSegmentor(EncoderDecoder):
                 f'the checkpoint lacks {len(missing)} of {len(expected)} weights, {missing[0]} first: it is of another '
                 'model or backbone; test it with its own config, or give backbone weights as backbone.init_cfg'
             )
+        check_finite('the checkpoint', {name: state_dict[name] for name in expected if name in state_dict})
         # Weights that the model does not have.
         unused = [name for name in state_dict if name.startswith(prefix) and name not in expected]
         if unused:
