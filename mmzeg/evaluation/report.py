@@ -46,11 +46,13 @@ def make_report(cfg: Config, model: nn.Module, metrics: dict[str, float], evalua
     fields = {name: cfg.get(name) for name in FIELDS}
     fields = Config({name: value for name, value in fields.items() if value is not None})
     classes = [row for metric in evaluators if isinstance(metric, ZeroShotMIoU) for row in metric.per_class]
-    checkpoint = Path(cfg.load_from)
+    # A model without weights has no checkpoint.
+    path = cfg.load_from
+    has_file = path is not None and Path(path).is_file()
     return dict(
         metrics=_finite(metrics),
         classes=[_finite(row) for row in classes],
-        checkpoint=dict(path=cfg.load_from, hash=content_hash(checkpoint) if checkpoint.is_file() else None),
+        checkpoint=dict(path=path, hash=content_hash(Path(path)) if has_file else None),
         config_hash=hashlib.sha256(fields.pretty_text.encode()).hexdigest(),
         clip={name: clip.fingerprint() for name, clip in _clips(model)},
         packages=dict(_versions(), python=platform.python_version()),

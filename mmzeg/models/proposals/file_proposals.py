@@ -26,15 +26,10 @@ class FileProposals(BaseModule):
         folder (str): Folder of ``NAME.json``, ``NAME.png`` or ``NAME/`` for an image NAME.jpg.
         image_root (str, optional): Folder of the images. The subfolders of an image below it are also those of its
             masks. Defaults to None: masks are directly in ``folder``.
-
-    Raises:
-        FileNotFoundError: No such folder.
     """
 
     def __init__(self, folder: str, image_root: str | None = None) -> None:
         super().__init__()
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f'{folder}: no such folder of masks; set model.proposals.folder')
         self.folder = Path(folder)
         self.image_root = None if image_root is None else Path(image_root).absolute()
 
@@ -52,8 +47,11 @@ class FileProposals(BaseModule):
             batch_img_metas (list[dict]): mmseg's meta information, with ``img_path``.
 
         Raises:
+            FileNotFoundError: No such folder.
             ProposalError: An image has no file name, no masks, or masks that cannot be read; names the file.
         """
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f'{self.folder}: no such folder of masks; set model.proposals.folder')
         images = []
         for index, meta in enumerate(batch_img_metas):
             try:
