@@ -232,7 +232,7 @@ class CLIPDensePoolScorer(OnePassScorer):
             pooled = attention[..., :1] * split_heads(pool.v_proj(mean)) + attention[..., 1:] @ values
         else:
             pooled = logits.softmax(-1) @ values
-        return pool.c_proj(pooled.transpose(0, 1).reshape(len(masks), -1))
+        return pool.c_proj(pooled.transpose(0, 1).flatten(1))
 
 
 def _dense_map(visual: nn.Module, images: Tensor) -> Tensor:
