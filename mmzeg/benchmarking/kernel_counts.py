@@ -14,6 +14,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -82,7 +83,9 @@ class KernelCounter:
         self._stack.enter_context(patch.object(F, 'scaled_dot_product_attention', self._attention()))
         if self._is_cpu:
             for owner, name, replacement in self._host_functions():
+                replacement.original = getattr(owner, name)
                 self._stack.enter_context(patch.object(owner, name, replacement))
+            self._stack.enter_context(_ListIndexing(self))
         self._stack.enter_context(_Dispatch(self))
         return self
 
@@ -140,7 +143,6 @@ class KernelCounter:
             (Tensor, 'to', self._to(Tensor.to)),
             (Tensor, 'tolist', self._read(Tensor.tolist)),
             (Tensor, 'numpy', self._read(Tensor.numpy)),
-            (Tensor, '__getitem__', self._getitem(Tensor.__getitem__)),
         ]
 
     def _from_host(self, make: Callable) -> Callable:
@@ -201,20 +203,32 @@ class KernelCounter:
 
         return counted
 
-    def _getitem(self, getitem: Callable) -> Callable:
-        def counted(tensor: Tensor, index: object) -> Tensor:
-            # A list becomes an index tensor, which is copied to the device.
-            if not self.is_host(tensor) and any(isinstance(item, list) for item in _as_tuple(index)):
-                self._copy('list as index', is_blocking=True)
-            return getitem(tensor, index)
-
-        return counted
-
     def _copy(self, operation: str, is_blocking: bool) -> None:
         """Count a copy between host and device."""
         self.add_kernel()
         if is_blocking:
             self.add_wait(operation)
+
+
+class _ListIndexing(TorchFunctionMode):
+    """Count lists as indices: each becomes a tensor, which is copied to the device.
+
+    A mode, as ``Tensor.__getitem__`` cannot be patched: the type keeps a slot afterwards, and ``torch.tensor``
+    then takes every tensor in a list for a sequence.
+    """
+
+    def __init__(self, counter: KernelCounter) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.__getitem__ and not self.counter.is_host(args[0]):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(item, list) for item in index):
+                self.counter._copy('list as index', is_blocking=True)
+        # PyTorch hands over functions by their names, so a replacement again, which has counted already.
+        func = getattr(func, 'original', func)
+        return func(*args, **(kwargs or {}))
 
 
 class _Dispatch(TorchDispatchMode):
@@ -286,10 +300,6 @@ def _waits(func, name: str, args: tuple, kwargs: dict, result: object, host_tens
 
 def _is_on_device(result: object) -> bool:
     return any(isinstance(value, Tensor) and value.device.type != 'cpu' for value in tree_flatten(result)[0])
-
-
-def _as_tuple(index: object) -> tuple:
-    return index if isinstance(index, tuple) else (index,)
 
 
 def _call_site() -> str:
