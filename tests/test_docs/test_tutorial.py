@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmzeg.apis import ZeroShotInferencer
+from mmzeg.models import ScoreFusion
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,4 +36,4 @@ def test_tutorial(tmp_path, monkeypatch, capsys):
     assert '34 seen classes' in printed and "'something else']" in printed and 'runners-up:' in printed
     # With a larger gamma, no fewer pixels get an unseen class.
     assert np.all(np.diff(namespace['fractions']) >= 0)
-    assert np.isin(namespace['preview'].label_map('full', 0.9, 99.0), namespace['unseen']).all()
+    assert np.isin(namespace['preview'].label_map(ScoreFusion('full', 0.9, 99.0)), namespace['unseen']).all()

@@ -23,8 +23,8 @@ train_pipeline = [
     dict(type='mmzeg.LoadLabels'),
     dict(type='RandomResize', scale=(240, 180), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.9),
-    dict(type='mmzeg.RandomFlip', prob=0.5),
-    dict(type='mmzeg.PhotoMetricDistortion'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [

@@ -16,8 +16,8 @@ train_pipeline = [
         max_size=2560,
     ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='mmzeg.PhotoMetricDistortion'),
-    dict(type='mmzeg.RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='RandomFlip', prob=0.5),
     dict(type='Pad', size=crop_size, pad_val=dict(img=(128, 128, 128), seg=255)),
     dict(type='PackSegInputs'),
 ]
