@@ -121,6 +121,10 @@ CONFIGS = {
         {'model.decode_head.transformer_decoder.num_layers': 10**9},
         'the network would be far larger than its weights',
     ),
+    # Registered names in the place of another kind of class: MMEngine would import a module of this name.
+    'transform as backbone': ({'model.backbone': dict(type='PackSegInputs')}, 'its config builds no model'),
+    'assigner as backbone': ({'model.backbone': dict(type='mmzeg.HungarianAssigner')}, 'its config builds no model'),
+    'loss as transform': ({'test_dataloader.dataset.pipeline.0': dict(type='FocalLoss')}, 'its config builds no model'),
     'unknown argument': ({'model.backbone.harm': True}, "its config builds no model .*'harm'"),
 }
 TEXTS = {
@@ -169,7 +173,8 @@ def write_config(config, path):
 
 def write_hostile_files(folder):
     """Write all of them, and what they refer to; return name -> (file, regular expression of the error)."""
-    (folder / 'evil.py').write_text("open('harmed', 'w')\n")
+    for name in ('evil', 'PackSegInputs', 'HungarianAssigner', 'FocalLoss'):
+        (folder / f'{name}.py').write_text("open('harmed', 'w')\n")
     (folder / 'secret').write_text('password\n')
     for name in ('evil.pth', 'pkl', 'other.pth'):
         (folder / name).write_bytes(pickle.dumps(Harmful()))

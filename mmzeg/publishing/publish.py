@@ -19,10 +19,11 @@ from mmzeg.publishing.config_json import dump_config
 from mmzeg.publishing.config_text import parse_config_text
 from mmzeg.publishing.encoder_files import is_encoder, map_encoders, pack_encoder, unpack_encoder
 from mmzeg.publishing.model_card import model_card
+from mmzeg.publishing.published_model import published_build
 from mmzeg.publishing.results import read_results
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.run_checks import datasets_of
-from mmzeg.utils.weight_files import load_weight_file
+from mmzeg.utils.weight_files import load_weight_file, read_state
 from mmzeg.vocabulary import Vocabulary
 
 # Fields that a trained model does not need: pretrained weights, and what only losses read.
@@ -79,7 +80,8 @@ def publish(
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{checkpoint}: its config cannot be published: {error}') from error
     loadable = map_encoders(published_config, partial(unpack_encoder, folder=checkpoint.parent))
-    inferencer = ZeroShotInferencer(Config(loadable), checkpoint, device='cpu')
+    with published_build(checkpoint, read_state(checkpoint)):
+        inferencer = ZeroShotInferencer(Config(loadable), checkpoint, device='cpu')
     # Describe the model, then write the files.
     metadata = _metadata(published_config, config_text, inferencer, results)
     folder, name, is_folder = _target(out, meta, checkpoint)

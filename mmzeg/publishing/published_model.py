@@ -12,6 +12,7 @@ from mmzeg.publishing.allocation_limit import AllocationLimit
 from mmzeg.publishing.config_check import check_published_config
 from mmzeg.publishing.config_json import load_config_json
 from mmzeg.publishing.encoder_files import map_encoders, unpack_encoder
+from mmzeg.publishing.registered_only import registered_only
 from mmzeg.utils.config_files import merge_options, read_config
 from mmzeg.utils.error_messages import one_line
 from mmzeg.utils.weight_files import read_metadata
@@ -77,10 +78,12 @@ def read_published_config(path: str | Path, options: dict | None = None) -> Conf
 
 @contextmanager
 def published_build(path: str | Path, state: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within a ``with`` block, build the model of a published config: bounded memory, errors that name the file.
+    """Within a ``with`` block, build the model of a published config.
+
+    Memory is bounded, only registered classes are built, and errors name the file.
 
     Args:
-        path (str | Path): The published model.
+        path (str | Path): The file that holds the config.
         state (Mapping[str, Tensor]): Its weights, which decide how large the model may be.
 
     Raises:
@@ -89,7 +92,7 @@ def published_build(path: str | Path, state: Mapping[str, Tensor]) -> Iterator[N
     # Building, and loading a checkpoint, take a few copies of the weights.
     num_values = 4 * sum(weight.numel() for weight in state.values()) + (1 << 24)
     try:
-        with AllocationLimit(num_values):
+        with AllocationLimit(num_values), registered_only():
             yield
     # Constructors raise anything for arguments that they do not expect.
     except Exception as error:

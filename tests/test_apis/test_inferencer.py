@@ -1,5 +1,7 @@
 """Any class names on any image: what a call returns, and the errors of bad input."""
 
+import resource
+import sys
 import threading
 from pathlib import Path
 
@@ -188,10 +190,30 @@ def test_folders_and_patterns(tmp_path):
         expand_inputs(tmp_path / 'empty')
 
 
-@pytest.mark.parametrize('size', [(1, 1), (33, 7)])
+@pytest.mark.parametrize('size', [(1, 1), (2, 3), (33, 7)])
 def test_smallest_images(inferencer, size):
     (prediction,) = inferencer(np.zeros((*size, 3), np.uint8))['predictions']
     assert prediction['label_map'].shape == size
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_memory_is_flat_over_240_calls(inferencer):
+    """Images of 12 sizes and changing class names, in the mode that runs every part."""
+
+    def resident_megabytes():
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    memory = []
+    for index in range(240):
+        height, width = 20 + 4 * (index % 4), 24 + 8 * (index % 3)
+        names = ['sky', 'grass', *SEEN[index % 5 : 8]]
+        (prediction,) = inferencer(image[:height, :width], classes=list(dict.fromkeys(names)))['predictions']
+        assert prediction['label_map'].shape == (height, width)
+        memory.append(resident_megabytes())
+    # After the first calls of every size.
+    assert max(memory[60:]) - memory[60] < 32
 
 
 def test_overlay_has_a_legend_of_the_classes():

@@ -71,6 +71,21 @@ def test_grey_and_palette_give_the_same_labels(tmp_path, kind):
     assert loaded.tolist() == [[255, 0], [1, 255]] and loaded.dtype == np.uint8
 
 
+@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'I;16', 'I'])
+def test_label_maps_of_1_to_32_bits(tmp_path, mode):
+    labels = np.array([[0, 1], [1, 0]])
+    dtype = {'1': bool, 'I;16': np.uint16, 'I': np.int32}.get(mode, np.uint8)
+    image = Image.fromarray(labels.astype(dtype))
+    if mode == 'P':
+        image = image.convert('P')
+    # PNG has no 32 bits.
+    path = tmp_path / ('a.tif' if mode == 'I' else 'a.png')
+    image.save(path)
+    with Image.open(path) as saved:
+        assert saved.mode == mode
+    assert load(path).tolist() == labels.tolist()
+
+
 @pytest.mark.parametrize('fields', [{}, dict(reduce_zero_label=True), dict(label_map={0: 1, 1: 255, 2: 0, 3: 2})])
 def test_same_as_mmsegs_transform_for_valid_labels(tmp_path, fields):
     path = save(np.array([[0, 1, 2], [3, 2, 255]], np.uint8), tmp_path / 'a.png')

@@ -165,6 +165,18 @@ def test_pixel_decoders_with_attention_train(camvid, labelled_batch, pixel_decod
     sum(model.loss(*labelled_batch(3, 4)).values()).backward()
 
 
+@pytest.mark.parametrize('ignore_unlabelled', [False, True])
+def test_one_query_for_two_objects(camvid, labelled_batch, ignore_unlabelled):
+    camvid.decode_head.update(num_queries=1, ignore_unlabelled_in_masks=ignore_unlabelled)
+    model = MODELS.build(camvid)
+    inputs, samples = labelled_batch(3)
+    samples[0].gt_sem_seg.data[:, :, 32:] = 4
+    losses = model.loss(inputs, samples)
+    assert all(torch.isfinite(loss) for name, loss in losses.items() if 'loss' in name)
+    (sample,) = model.eval().predict(inputs)
+    assert sample.pred_sem_seg.shape == (64, 64)
+
+
 @pytest.mark.parametrize('fields', [{}, dict(ignore_unlabelled_in_masks=True, masked_attention=True)])
 def test_checkpointing_changes_no_loss_and_no_gradient(camvid, labelled_batch, fields):
     results = []
