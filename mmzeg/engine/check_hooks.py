@@ -3,8 +3,7 @@
 from mmengine.runner import Runner
 
 from mmzeg.engine.pipeline_check_hook import PipelineCheckHook
-from mmzeg.engine.vocabulary_check_hook import VocabularyCheckHook
-from mmzeg.utils.unwrap import unwrap
+from mmzeg.engine.vocabulary_check_hook import VocabularyCheckHook, has_classifier
 
 
 def ensure_check_hooks(runner: Runner) -> None:
@@ -12,8 +11,7 @@ def ensure_check_hooks(runner: Runner) -> None:
 
     Runners whose model does not classify by text stay as they are.
     """
-    head = getattr(unwrap(runner.model), 'decode_head', None)
-    if not hasattr(head, 'classifier'):
+    if not has_classifier(runner):
         return
     for hook_class in (VocabularyCheckHook, PipelineCheckHook):
         if not any(isinstance(hook, hook_class) for hook in runner.hooks):

@@ -9,6 +9,11 @@ from mmzeg.utils.unwrap import unwrap
 from mmzeg.vocabulary import Vocabulary
 
 
+def has_classifier(runner: Runner) -> bool:
+    """Return whether a runner's model classifies by text."""
+    return hasattr(getattr(unwrap(runner.model), 'decode_head', None), 'classifier')
+
+
 @HOOKS.register_module()
 class VocabularyCheckHook(Hook):
     """Compare the classifier's vocabularies with the classes of datasets and metrics, and fetch all text embeddings.
@@ -21,6 +26,8 @@ class VocabularyCheckHook(Hook):
             ``mmzeg.clip.EmbeddingFile``.
         ConnectionError: CLIP's weights are out of reach.
 
+    A model without a text classifier, such as mmseg's own on ``mmzeg.CLIPBackbone``, has nothing to check.
+
     The configs set the hook in ``default_hooks``, which a config's own ``custom_hooks`` list does not replace;
     ``tools/train.py`` and ``tools/test.py`` add it to any config by ``ensure_check_hooks``.
     """
@@ -29,6 +36,8 @@ class VocabularyCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Check the training classes, and those of the validation, before the first iteration."""
+        if not has_classifier(runner):
+            return
         meta = runner.train_dataloader.dataset.metainfo
         classifier = unwrap(runner.model).decode_head.classifier
         classifier.train_vocabulary.check_matches(meta['classes'], 'the training dataset')
@@ -38,10 +47,13 @@ class VocabularyCheckHook(Hook):
 
     def before_val(self, runner: Runner) -> None:
         """Check the classes of the validation dataset and of its metrics."""
-        self._check(runner, runner.val_loop)
+        if has_classifier(runner):
+            self._check(runner, runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
         """Check the classes of the test dataset and its metrics; log those that share a synonym with training."""
+        if not has_classifier(runner):
+            return
         self._check(runner, runner.test_loop)
         classifier = unwrap(runner.model).decode_head.classifier
         vocabulary = classifier.vocabulary
