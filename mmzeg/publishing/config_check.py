@@ -37,8 +37,12 @@ BUILDING_BLOCKS = (
     'mmcv.transforms.processing',
     'torch.nn',
 )
-# Among these modules, those whose classes load models by name or path.
-LOADING_MODULES = ('mmseg.models.backbones.timm_backbone', 'mmseg.models.backbones.vpd')
+# Among these modules, those whose classes load models, configs or masks by name or path.
+LOADING_MODULES = (
+    'mmseg.models.backbones.timm_backbone',
+    'mmseg.models.backbones.vpd',
+    'mmzeg.models.proposals',
+)
 _SCOPES = dict(mmzeg=mmzeg.registry, mmseg=mmseg.registry, mmdet=mmdet.registry, mmengine=mmengine.registry)
 # Unscoped names are searched in the default scope, then in its parent.
 _DEFAULT_SCOPES = ('mmseg', 'mmengine')

@@ -13,7 +13,14 @@ from mmzeg.publishing.publish import portable_config
 from mmzeg.utils.config_files import CONFIGS, read_config
 
 
-@pytest.mark.parametrize('name', list_models())
+@pytest.mark.parametrize('name', list_models('proposals_*'))
+def test_masks_of_other_models_and_files_cannot_be_published(name):
+    config = portable_config(read_config(name).to_dict())
+    with pytest.raises(ValueError, match=r"^model\.proposals\.type='mmzeg\.\w+Proposals' is refused"):
+        check_published_config(config)
+
+
+@pytest.mark.parametrize('name', sorted({*list_models()} - {*list_models('proposals_*')}))
 def test_every_config_can_be_published(name):
     cfg = read_config(name)
     config = portable_config(cfg.to_dict())
