@@ -75,7 +75,7 @@ setup(
     cmdclass=dict(build_py=BuildWithMim),
     python_requires='>=3.10,<3.13',
     # No torch, NumPy or OpenMMLab package: installing mmzeg must not change those that are installed.
-    install_requires=['ftfy', 'packaging', 'prettytable', 'regex', 'safetensors'],
+    install_requires=['ftfy', 'packaging', 'prettytable>=3.12', 'regex', 'safetensors'],
     extras_require={
         'page': DEMO_PAGE,
         'onnx': ONNX,

@@ -57,6 +57,8 @@ def train(config, work_dir, num_iterations, resume=False):
     cfg.train_cfg.max_iters = num_iterations
     # The schedule is that of the longer training.
     cfg.experiment_name = f'{work_dir.name}_{num_iterations}'
+    # Visualizers are shared by name, and write into the folder of the first run.
+    cfg.visualizer.name = cfg.experiment_name
     runner = Runner.from_cfg(cfg)
     runner.train()
     lines = (work_dir / runner.timestamp / 'vis_data/scalars.json').read_text().splitlines()

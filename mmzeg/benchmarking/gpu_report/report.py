@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmengine.logging import MMLogger
-from prettytable import MARKDOWN, PrettyTable
+from prettytable import PrettyTable, TableStyle
 
 from mmzeg.benchmarking.gpu_report.machine import describe_machine
 from mmzeg.benchmarking.gpu_report.options import ReportOptions
@@ -45,7 +45,7 @@ class Report:
     def markdown(self) -> str:
         """Return the report in Markdown."""
         table = PrettyTable(['', 'value'], align='l')
-        table.set_style(MARKDOWN)
+        table.set_style(TableStyle.MARKDOWN)
         table.align = 'l'
         table.add_rows(list(self.machine.items()))
         name = self.machine.get('GPU', self.machine['processor'])

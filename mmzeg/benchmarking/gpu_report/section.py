@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from prettytable import MARKDOWN, PrettyTable
+from prettytable import PrettyTable, TableStyle
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ReportTable:
     def markdown(self) -> str:
         """Return the table in Markdown, its caption below."""
         table = PrettyTable(list(self.rows[0]) if self.rows else ['nothing measured'], align='l')
-        table.set_style(MARKDOWN)
+        table.set_style(TableStyle.MARKDOWN)
         table.align = 'l'
         for row in self.rows:
             table.add_row([_format(value) for value in row.values()])
