@@ -35,8 +35,8 @@ class CLIPDensePoolScorer(OnePassScorer):
     settings of FC-CLIP, NACLIP and ClearCLIP.
 
     Args:
-        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr,
-            logit_scale: See ``OnePassScorer``.
+        clip, prompts, pruning, merge_iou_thr, logit_scale: See ``OnePassScorer``.
+        input_size, mask_dilation, antialias, mask_resize, position_resize: See ``OnePassScorer``.
         empty_mask (str): What a mask that covers no cell gives. ``best_cell`` (default): the features of the cell where
             its value is the highest. ``zero_features``: zeros are pooled, as in FC-CLIP with a ConvNeXt.
             ``zero_embedding``: an embedding of zeros, and so equal logits for all classes; ``ScoreFusion`` with

@@ -28,8 +28,8 @@ class CLIPMaskScorer(OnePassScorer):
     holds those of other papers.
 
     Args:
-        clip, prompts, input_size, mask_dilation, antialias, mask_resize, position_resize, pruning, merge_iou_thr,
-            logit_scale: See ``OnePassScorer``.
+        clip, prompts, pruning, merge_iou_thr, logit_scale: See ``OnePassScorer``.
+        input_size, mask_dilation, antialias, mask_resize, position_resize: See ``OnePassScorer``.
         num_masked_layers (int, optional): Number of last layers in which the tokens are masked; above the number of
             layers: all layers. Defaults to None: the last third of the layers, 4 of 12.
         patches_see_class_token (bool): Whether CLIP's own class token remains among the tokens that patches attend to
