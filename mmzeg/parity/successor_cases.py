@@ -149,7 +149,7 @@ def _load_case(folder: Path, settings: dict, options: CheckOptions) -> Iterator[
     preprocess_config = dict(
         mean=settings.get('mean', open_clip.OPENAI_DATASET_MEAN), std=settings.get('std', open_clip.OPENAI_DATASET_STD)
     )
-    # open_clip's config beside the weights tells mmzeg.CLIP the architecture.
+    # open_clip's config next to the weights tells mmzeg.CLIP the architecture.
     with tempfile.TemporaryDirectory() as temporary:
         linked = Path(temporary, CLIP_WEIGHTS)
         linked.symlink_to(weights.resolve())

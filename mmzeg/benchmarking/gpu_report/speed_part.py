@@ -1,4 +1,4 @@
-"""Part 4: time, memory and kernels of a test, beside SAN and MaskFormer of mmseg."""
+"""Part 4: time, memory and kernels of a test, next to those of SAN and MaskFormer of mmseg."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Part 3: training in float32 and in mixed precision, beside mmseg's MaskFormer."""
+"""Part 3: training in float32 and in mixed precision, next to mmseg's MaskFormer."""
 
 import math
 import time
