@@ -36,7 +36,8 @@ class EmbeddingFile:
             if self.path.suffix == '.safetensors':
                 self.vectors = {name: vector.float() for name, vector in load_file(self.path).items()}
             else:
-                with np.load(self.path, allow_pickle=False) as file:
+                # np.load leaves a file open that it cannot read.
+                with open(self.path, 'rb') as stream, np.load(stream, allow_pickle=False) as file:
                     self.vectors = {name: torch.from_numpy(file[name]).float() for name in file.files}
         except Exception as error:
             raise ValueError(

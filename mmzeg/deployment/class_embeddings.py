@@ -70,7 +70,7 @@ def add_class_names(
     path = folder / NAMES
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such file; make the folder with tools/deployment/export_onnx.py')
-    with np.load(path, allow_pickle=False) as file:
+    with open(path, 'rb') as stream, np.load(stream, allow_pickle=False) as file:
         known = {key: file[key] for key in file.files}
     new_names = [name for name in dict.fromkeys(names) if name not in known['names']]
     # Embed the new names, and the first known one again as a check of the config

@@ -79,7 +79,7 @@ class OnnxRunner:
         self._segments = load_graph(SEGMENTS)
         self._clip = load_graph(CLIP) if self.settings['clip'] else None
         # Load the text embeddings
-        with np.load(self._file(NAMES), allow_pickle=False) as arrays:
+        with open(self._file(NAMES), 'rb') as stream, np.load(stream, allow_pickle=False) as arrays:
             self._text = {key: arrays[key] for key in arrays.files}
         self._row = {name: row for row, name in enumerate(self._text['names'].tolist())}
 

@@ -140,7 +140,8 @@ def test_validation_draws_images(trained, datasets):
     # mmseg draws all images of a validation, OneDL those whose index is a multiple of the interval: here all.
     assert [path.name[:10] for path in drawn] == ['val_000000', 'val_000001']
     for index, path in enumerate(drawn):
-        assert Image.open(path).size == (128, 64)  # ground truth, prediction
+        with Image.open(path) as drawing:
+            assert drawing.size == (128, 64)  # ground truth, prediction
         assert fraction_equal(draw_labels(datasets['val'], index), path) > 0.6
 
 

@@ -102,7 +102,8 @@ def test_demo_of_a_folder_of_masks(demo, tmp_path):
         assert {entry['segmentation']['counts'] for entry in given} == {
             segment['segmentation']['counts'] for segment in segments
         }
-    assert Image.open(tmp_path / 'out/0.jpg').size[1] == 96
+    with Image.open(tmp_path / 'out/0.jpg') as drawing:
+        assert drawing.size[1] == 96
 
 
 def test_demo_of_mmsegs_maskformer(demo, tmp_path):
