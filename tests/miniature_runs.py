@@ -2,8 +2,9 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from python_runs import run_python
 
 ROOT = Path(__file__).parents[1]
 # A CLIP of a few layers with random weights.
@@ -19,8 +20,8 @@ SPLITS = ('train', 'val', 'test')
 def run(tool: str, *arguments: object) -> subprocess.CompletedProcess:
     """Run a tool, given by its path in ``tools``, on one core; it must succeed."""
     environment = os.environ | {'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    command = [str(ROOT / 'tools' / tool), *map(str, arguments)]
+    result = run_python(command, ROOT, environment)
     assert result.returncode == 0, result.stderr[-2000:]
     return result
 

@@ -21,6 +21,7 @@ from mmzeg.deployment.onnx_graphs import ImageEncoder, SegmentPredictor, check_g
 from mmzeg.deployment.onnx_images import padded_size
 from mmzeg.deployment.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS
 from mmzeg.models import ScoreFusion, ZegFormer
+from mmzeg.models.channel_order import converts_to_rgb
 from mmzeg.models.scorers import CLIPCropScorer
 
 # The package in the exported folder: copies of these files, in the same subfolders
@@ -150,8 +151,6 @@ def export_settings(inferencer: ZeroShotInferencer) -> dict:
     fusion = model.fusion
     # Normalization and padding of the network input
     normalizes = preprocessor._enable_normalize
-    # The attribute's name in mmseg, and in OneDL's mmseg
-    rgb = getattr(preprocessor, 'channel_conversion', getattr(preprocessor, '_channel_conversion', None))
     test_cfg = preprocessor.test_cfg or {}
     size = test_cfg.get('size')
     pad = dict(size=size and list(size), divisor=test_cfg.get('size_divisor'), value=preprocessor.pad_val)
@@ -161,7 +160,7 @@ def export_settings(inferencer: ZeroShotInferencer) -> dict:
         classes=model.vocabulary.names,
         trained_classes=model.decode_head.classifier.train_vocabulary.names,
         resize=resize_steps(inferencer.cfg.test_dataloader.dataset.pipeline),
-        rgb=bool(rgb),
+        rgb=converts_to_rgb(preprocessor),
         mean=preprocessor.mean.flatten().tolist() if normalizes else None,
         std=preprocessor.std.flatten().tolist() if normalizes else None,
         pad=pad,

@@ -10,6 +10,7 @@ import pytest
 from mmengine.registry import init_default_scope
 from mmseg.utils import register_all_modules
 from PIL import Image
+from python_runs import run_python
 
 from mmzeg.datasets import WorldDataset
 from mmzeg.datasets.world import CLASSES, OBJECTS, SEEN, SYNONYMS, TEXTURES, UNSEEN, Scene, draw_scene, glyphs
@@ -122,8 +123,7 @@ def test_bad_fields(arguments, message):
 
 def test_writing_to_disk_is_resumed(tmp_path):
     def write(*arguments):
-        command = [sys.executable, str(ROOT / 'tools/dataset_converters/world.py'), str(tmp_path / 'w'), *arguments]
-        return subprocess.run(command, capture_output=True, text=True)
+        return run_python([ROOT / 'tools/dataset_converters/world.py', tmp_path / 'w', *arguments])
 
     assert write('--val', '1', '--size', '64').returncode == 0
     first = tmp_path / 'w/images/val/000000.png'

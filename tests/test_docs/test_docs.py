@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS, LOOPS, OPTIM_WRAPPERS, VISBACKENDS
 from mmseg.registry import DATASETS, METRICS, MODELS, TASK_UTILS, TRANSFORMS
 from mmseg.utils import register_all_modules
+from python_runs import run_command, run_python
 
 import mmzeg
 from mmzeg.datasets.world import CLASSES
@@ -101,19 +102,22 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(arguments, folder):
+def run(command, folder):
     path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
     environment = os.environ | dict(PATH=path, OMP_NUM_THREADS='1')
-    result = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, f'{arguments}\n{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
+    if isinstance(command, str):
+        result = run_command(command, folder, environment)
+    else:
+        result = run_python(command, folder, environment)
+    assert result.returncode == 0, f'{command}\n{result.stdout[-1000:]}\n{result.stderr[-3000:]}'
     return result.stdout
 
 
 def run_with_checkpoint(text, folder):
     """Run a Python block that needs a checkpoint; returns what it prints."""
     if not (folder / 'street.jpg').exists():
-        run([sys.executable, '-c', PREPARE_CHECKPOINT], folder)
-    return run([sys.executable, '-c', text.replace("'zegformer_r101_coco'", "'zegformer_r18_world'")], folder)
+        run(['-c', PREPARE_CHECKPOINT], folder)
+    return run(['-c', text.replace("'zegformer_r101_coco'", "'zegformer_r18_world'")], folder)
 
 
 @pytest.mark.parametrize('page', PAGES + READMES, ids=lambda page: page.stem)
@@ -146,14 +150,14 @@ def test_blocks(page, folder):
             if "_base_ = 'configs/" in block.text:
                 check_classes(Config.fromfile(folder / block.title, import_custom_modules=False), block.title)
         elif block.language == 'python':
-            run([sys.executable, '-c', re.sub(r'iter_\d+\.pth', 'iter_2.pth', block.text)], folder)
+            run(['-c', re.sub(r'iter_\d+\.pth', 'iter_2.pth', block.text)], folder)
         else:
             for command in commands(block.text):
                 # Run by tests/test_tools/test_check_parity.py.
                 if 'check_parity.py' in command:
                     check(command)
                 else:
-                    run(['bash', '-c', shorten(command, folder)], folder)
+                    run(shorten(command, folder), folder)
 
 
 @pytest.mark.parametrize('readme', READMES, ids=lambda page: page.stem)
@@ -336,11 +340,8 @@ def test_badges_and_citation():
 
 
 def test_site_builds_without_a_warning(tmp_path):
-    config = ROOT / 'docs/mkdocs.yml'
-    run(
-        [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', str(config), '-d', str(tmp_path / 'site')],
-        ROOT,
-    )
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-f', ROOT / 'docs/mkdocs.yml']
+    subprocess.run([*command, '-d', tmp_path / 'site'], check=True)
     page = (tmp_path / 'site/api/index.html').read_text()
     assert 'ZegFormerHead' in page and 'no_object_weight' in page
     loaded = re.findall(r'(?:src|href)="(https?://[^"]+\.(?:js|css|woff2?))"', page)

@@ -9,10 +9,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 from mmseg.utils import register_all_modules
 from PIL import Image
 
 CONFIG = Path(__file__).parents[2] / 'configs/zegformer_r18_camvid.py'
+# OneDL's MMEngine, when it resumes, skips images without loading them: the others are augmented otherwise.
+LOADS_SKIPPED_IMAGES = not hasattr(_InfiniteDataloaderIterator, 'skip_iter')
 LOSSES = ('loss', 'decode.loss_cls', 'decode.loss_mask', 'decode.loss_dice', 'grad_norm')
 
 
@@ -31,13 +34,18 @@ def config(tmp_path):
             Image.fromarray(values).save(root / kind / f'öффне {index}.{suffix}')
     cfg = Config.fromfile(CONFIG)
     loader = cfg.train_dataloader
+    pipeline = loader.dataset.pipeline
+    if not LOADS_SKIPPED_IMAGES:
+        resize = dict(type='Resize', scale=(96, 96))
+        fixed = [transform for transform in pipeline if not transform.type.startswith(('Random', 'PhotoMetric'))]
+        pipeline = [*fixed[:2], resize, *fixed[2:]]
     loader.batch_size = 2
     loader.dataset = dict(
         type='mmzeg.FolderDataset',
         data_root=str(root),
         data_prefix=dict(img_path='images', seg_map_path='labels'),
         labels=cfg.seen_classes,
-        pipeline=loader.dataset.pipeline,
+        pipeline=pipeline,
     )
     cfg.model.backbone.update(base_channels=8, stem_channels=8)
     cfg.update(val_dataloader=None, val_cfg=None, val_evaluator=None)

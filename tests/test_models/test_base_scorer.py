@@ -186,3 +186,16 @@ def test_a_scorer_without_classify_is_refused():
 
     with pytest.raises(TypeError, match='classify'):
         IncompleteScorer()
+
+
+@pytest.mark.parametrize('bgr_to_rgb', [True, False])
+def test_images_of_scorers_are_rgb(cfg, inputs, bgr_to_rgb):
+    """Where the network takes BGR images, its inputs are turned for CLIP, on both stacks."""
+    cfg.data_preprocessor = dict(
+        type='SegDataPreProcessor', mean=[120.0] * 3, std=[60.0] * 3, bgr_to_rgb=bgr_to_rgb, size_divisor=32
+    )
+    model = build_model(cfg)
+    preprocessor = model.data_preprocessor
+    images = inputs * preprocessor.std + preprocessor.mean
+    expected = images if bgr_to_rgb else images.flip(1)
+    assert torch.equal(model.denormalize(inputs), expected)

@@ -1,14 +1,13 @@
 """check_dataset.py reports every problem that a test plants in a dataset."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from miniatures import coco_stuff
 from PIL import ExifTags, Image
+from python_runs import run_python
 
 from mmzeg.datasets.coco_numbering import CLASSES, COMMON_CLASSES, RARE_CLASSES, find_numbering_problems
 
@@ -46,8 +45,8 @@ def tree(tmp_path):
 
 def check(root, *options, train='seen_classes'):
     (root / 'config.py').write_text(CONFIG.format(root=str(root), train=train))
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), str(root / 'config.py'), *options]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [str(ROOT / 'tools/analysis_tools/check_dataset.py'), str(root / 'config.py'), *options]
+    return run_python(command)
 
 
 def test_counts_of_classes(tree):
@@ -154,9 +153,9 @@ def check_coco(root, change_labels):
     for path in (root / 'annotations').rglob('*_labelTrainIds.png'):
         labels = change_labels(np.asarray(Image.open(path)))
         Image.fromarray(labels.astype(np.uint8)).save(path)
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools/check_dataset.py'), 'configs/zegformer_r50_coco.py']
+    command = [str(ROOT / 'tools/analysis_tools/check_dataset.py'), 'configs/zegformer_r50_coco.py']
     fields = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val')]
-    return subprocess.run([*command, '--cfg-options', *fields], capture_output=True, text=True, cwd=ROOT)
+    return run_python([*command, '--cfg-options', *fields], ROOT)
 
 
 def test_raw_stuffthingmaps_are_reported(tmp_path):

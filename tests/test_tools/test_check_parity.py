@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from python_runs import run_python
 from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
@@ -15,8 +14,8 @@ GOLDEN = ROOT / 'tests' / 'data' / 'golden'
 
 
 def run(case, *arguments):
-    command = [sys.executable, str(ROOT / 'tools' / 'analysis_tools' / 'check_parity.py'), str(case), *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [str(ROOT / 'tools' / 'analysis_tools' / 'check_parity.py'), str(case), *arguments]
+    return run_python(command)
 
 
 @pytest.mark.parametrize('case', ['r50_single', 'r50_batch2', 'per_pixel'])

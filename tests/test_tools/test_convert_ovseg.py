@@ -1,13 +1,12 @@
 """OVSeg's released checkpoint, with made-up weights under its names, becomes a CLIP with mask prompts."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 from harmful import Harmful
+from python_runs import run_python
 
 from mmzeg.models import CLIPMaskPromptScorer
 
@@ -19,8 +18,8 @@ NUM_LAYERS, NUM_TEXT_LAYERS, VOCAB_SIZE = 3, 1, 64
 
 
 def convert(*arguments, cwd=None):
-    command = [sys.executable, str(ROOT / 'tools/model_converters/ovseg.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    command = [str(ROOT / 'tools/model_converters/ovseg.py'), *map(str, arguments)]
+    return run_python(command, cwd)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +9,14 @@ import pytest
 import torch
 from harmful import Harmful
 from mmseg.models import ResNet
+from python_runs import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def convert(source, target, *options):
     tool = ROOT / 'tools/model_converters/detectron2_resnet.py'
-    return subprocess.run([sys.executable, tool, source, target, *options], capture_output=True, text=True)
+    return run_python([tool, source, target, *options])
 
 
 def backbone(depth, checkpoint=None):

@@ -1,19 +1,18 @@
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from python_runs import run_python
 
 ROOT = Path(__file__).parents[2]
 LISTS = ROOT / 'tests' / 'data' / 'released_state_dicts'
 
 
 def convert(*arguments):
-    command = [sys.executable, str(ROOT / 'tools' / 'model_converters' / 'zegformer.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [str(ROOT / 'tools' / 'model_converters' / 'zegformer.py'), *map(str, arguments)]
+    return run_python(command)
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ import json
 import pickle
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from harmful import Harmful
 from PIL import Image
+from python_runs import run_python
 from scipy.io import savemat
 
 ROOT = Path(__file__).parents[2]
@@ -20,8 +19,8 @@ NAMES = [*SPLIT['seen'], *SPLIT['unseen']]
 
 
 def run(tool, *arguments):
-    command = [sys.executable, str(ROOT / f'tools/dataset_converters/{tool}.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    command = [str(ROOT / f'tools/dataset_converters/{tool}.py'), *map(str, arguments)]
+    return run_python(command)
 
 
 def write_ade20k(root, labels, name='ADE_train_00000001', folder='training/urban/street'):

@@ -1,16 +1,16 @@
 """tools/gpu_report.py on a CPU, with small sizes: every part, and both files."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from python_runs import run_python
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments):
-    command = [sys.executable, str(ROOT / 'tools/gpu_report.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    command = [str(ROOT / 'tools/gpu_report.py'), *map(str, arguments)]
+    return run_python(command, ROOT)
 
 
 def test_complete_report(tmp_path):

@@ -2,11 +2,11 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from python_runs import run_python
 from tool_loading import load_tool
 
 ROOT = Path(__file__).parents[2]
@@ -14,8 +14,8 @@ WORLD = 'configs/zegformer_r18_world.py'
 
 
 def run(tool, *arguments):
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools' / tool), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    command = [str(ROOT / 'tools/analysis_tools' / tool), *map(str, arguments)]
+    return run_python(command, ROOT)
 
 
 def test_benchmark_measures_every_variant(tmp_path):

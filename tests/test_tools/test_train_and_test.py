@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from python_runs import run_python
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs' / 'zegformer_r18_camvid.py'
@@ -34,9 +33,9 @@ def run(tool, *arguments, data, work_dir, patch='', options=()):
     fields += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
     fields += ['model.backbone.base_channels=8', 'model.backbone.stem_channels=8', *options]
     code = f'{patch}\nimport runpy, sys\nsys.argv[0] = {tool!r}\nrunpy.run_path({tool!r}, run_name="__main__")'
-    command = [sys.executable, '-c', code, str(CONFIG), *arguments, '--work-dir', str(work_dir), '--cfg-options']
+    command = ['-c', code, str(CONFIG), *arguments, '--work-dir', str(work_dir), '--cfg-options']
     environment = os.environ | {'OMP_NUM_THREADS': '1'}
-    return subprocess.run([*command, *fields], capture_output=True, text=True, cwd=ROOT, env=environment)
+    return run_python([*command, *fields], ROOT, environment)
 
 
 TRAIN, TEST = str(ROOT / 'tools' / 'train.py'), str(ROOT / 'tools' / 'test.py')
@@ -74,11 +73,11 @@ def test_train_killed_while_saving_resumed_and_tested(data, tmp_path):
     assert len(report['classes']) == 11 and report['metrics']['unseen_mIoU'] is None
     assert len(report['checkpoint']['hash']) == 64 and report['packages']['mmzeg']
     # tests/test_tools/test_benchmarks.py compares two that differ.
-    command = [sys.executable, str(ROOT / 'tools/analysis_tools/compare_results.py')]
+    command = [str(ROOT / 'tools/analysis_tools/compare_results.py')]
     path = str(work / 'report.json')
-    same = subprocess.run([*command, path, path], capture_output=True, text=True)
+    same = run_python([*command, path, path])
     assert 'the same config, checkpoint, CLIP and packages' in same.stdout
-    refused = subprocess.run([*command, path, str(CONFIG)], capture_output=True, text=True)
+    refused = run_python([*command, path, str(CONFIG)])
     assert refused.returncode == 2 and 'not a report of tools/test.py' in refused.stderr
     narrower = run(
         TEST, str(work / 'iter_4.pth'), data=data, work_dir=work, options=['model.decode_head.num_queries=7']
@@ -140,7 +139,7 @@ def test_truncated_files_are_named(data, tmp_path, kind, backend):
 
 
 def test_8_bit_label_maps_of_more_than_256_classes_are_refused(tmp_path):
-    command = [sys.executable, TEST, 'configs/zegformer_r50_ade-full.py', 'none.pth', '--out', str(tmp_path / 'maps')]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    command = [TEST, 'configs/zegformer_r50_ade-full.py', 'none.pth', '--out', str(tmp_path / 'maps')]
+    result = run_python(command, ROOT)
     assert result.returncode == 2 and 'more than 256 classes' in result.stderr.splitlines()[-1]
     assert not (tmp_path / 'maps').exists()

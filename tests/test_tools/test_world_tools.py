@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
+from python_runs import run_python
 from tool_loading import load_tool
 
 from mmzeg.clip import CLIP
@@ -28,8 +28,8 @@ SHIPPED = WEIGHTS / 'world_clip/open_clip_model.safetensors'
 
 def run(tool, *arguments):
     environment = os.environ | {'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    command = [str(ROOT / 'tools' / tool), *map(str, arguments)]
+    return run_python(command, ROOT, environment)
 
 
 def test_shipped_weights_are_small():

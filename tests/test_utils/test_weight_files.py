@@ -17,6 +17,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseModel, BaseModule
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
+from python_runs import run_python
 from safetensors.torch import save_file
 
 import mmzeg.registry  # noqa: F401, as every use of mmzeg imports it
@@ -234,8 +235,6 @@ def test_tools_refuse_a_hostile_checkpoint(tmp_path, tool):
         'test': [config, 'hostile.pth'],
         'demo': [config, 'hostile.pth', 'image.png', '--out', 'out'],
     }
-    run = subprocess.run(
-        [sys.executable, ROOT / f'tools/{tool}.py', *arguments[tool]], capture_output=True, text=True, cwd=tmp_path
-    )
+    run = run_python([ROOT / f'tools/{tool}.py', *arguments[tool]], tmp_path)
     assert run.returncode == 2 and 'nothing of it was run' in run.stderr.splitlines()[-1]
     assert not (tmp_path / 'harmed').exists()

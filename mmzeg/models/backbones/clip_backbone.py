@@ -5,6 +5,7 @@ from mmengine.model import BaseModule
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor
 
+from mmzeg.models.channel_order import converts_to_rgb
 from mmzeg.registry import MODELS
 
 
@@ -52,7 +53,7 @@ class CLIPBackbone(BaseModule):
             for given, expected in ((preprocessor.mean, mean), (preprocessor.std, std))
         )
         # mmseg reads BGR.
-        if not has_statistics or not getattr(preprocessor, 'channel_conversion', False):
+        if not has_statistics or not converts_to_rgb(preprocessor):
             raise ValueError(
                 "CLIPBackbone needs CLIP's own normalization: set model.data_preprocessor to bgr_to_rgb=True, "
                 f'mean={[round(value, 4) for value in mean]}, std={[round(value, 4) for value in std]}'
