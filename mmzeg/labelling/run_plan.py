@@ -59,8 +59,8 @@ def plan_run(
     Raises:
         FileNotFoundError: No image, or no such checkpoint.
         OSError: The output folder cannot be written.
-        ValueError: Bad settings, or other ones than those of the earlier run; the message says which. Or another run works
-            on the output folder.
+        ValueError: Bad settings, or other ones than those of the earlier run (the message says which); or another run
+            works on the output folder.
     """
     # Check the input before anything is written.
     check_folders(images, out)

@@ -8,6 +8,7 @@ from mmengine import fileio
 from mmengine.fileio.backends import LocalBackend
 
 from mmzeg.utils.atomic import atomic_write
+from mmzeg.utils.error_messages import one_line
 
 # End of the temporary names of ``atomic_write``; a killed process leaves such files.
 PARTIAL_SUFFIX = '.part'
@@ -52,8 +53,11 @@ class Storage:
         """
         path = self.path(name)
         if not self.is_local:
-            # A store has an object as soon as all of it arrived.
-            self._backend.put(content, path)
+            # A store has an object as soon as all of it arrived. Its client may raise anything.
+            try:
+                self._backend.put(content, path)
+            except Exception as error:
+                raise OSError(f'{path}: cannot be written ({one_line(error)})') from error
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
