@@ -50,6 +50,20 @@ def without_seconds(rows: list[dict]) -> list[dict]:
     return [{key: value for key, value in row.items() if key != 'seconds'} for row in rows]
 
 
+# Runs a tool with 0.1 seconds a file, so that a test has the time to kill it.
+SLOW = """
+import runpy, sys, time
+from mmzeg.labelling.storage import Storage
+read = Storage.read
+def slow_read(storage, name):
+    time.sleep(0.1)
+    return read(storage, name)
+Storage.read = slow_read
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
 def start_tool(*arguments: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
     """Start tools/label.py as a process on one core; ``launcher`` are the arguments of python before the tool's."""
     environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}

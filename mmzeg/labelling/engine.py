@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+import numpy as np
+
 from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.call_settings import CallSettings
 from mmzeg.apis.segment_predictions import SegmentPredictions
@@ -66,7 +68,7 @@ class LabelEngine:
         label_maps = []
         if batch[0].error is None:
             start = time.monotonic()
-            label_maps = [self._label_map(prediction, writer.label_type) for prediction in self._predict(batch)]
+            label_maps = [self._label_map(prediction) for prediction in self._predict(batch)]
             seconds = time.monotonic() - start
             self.seconds['network'] += seconds
         # An error that the prediction came to removes its image from the batch.
@@ -90,10 +92,10 @@ class LabelEngine:
                 images.pop(error.index).error = str(error)
         return []
 
-    def _label_map(self, prediction: SegmentPredictions, label_type: type) -> tuple:
+    def _label_map(self, prediction: SegmentPredictions) -> tuple[np.ndarray, np.ndarray]:
         """Return class indices and margins as arrays (H, W)."""
         labels, margins = prediction.label_map_and_margins(self._settings.fusion)
-        return labels.cpu().numpy().astype(label_type), margins.cpu().numpy()
+        return labels.int().cpu().numpy(), margins.cpu().numpy()
 
     def _timed(self, images: Iterator[InputImage]) -> Iterator[InputImage]:
         """Yield the images, and measure the time that the network waits for them."""

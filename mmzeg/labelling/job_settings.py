@@ -118,8 +118,7 @@ def check_same_settings(settings: dict, saved: dict, out: Storage) -> None:
 
 
 def write_settings(settings: dict, out: Storage) -> None:
-    """Write the settings, and what a reader of the label maps needs to know."""
-    out.write(SETTINGS, json.dumps(settings, indent=1).encode())
+    """Write the settings, and before them what a reader of the label maps needs to know."""
     classes = dict(
         classes=settings['classes'],
         seen=settings['seen'],
@@ -127,6 +126,7 @@ def write_settings(settings: dict, out: Storage) -> None:
         images=settings['images'],
     )
     out.write(CLASSES, json.dumps(classes, indent=1).encode())
+    out.write(SETTINGS, json.dumps(settings, indent=1).encode())
 
 
 def _weights_identity(cfg: Config, weights: str | None) -> str:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -48,17 +49,12 @@ class LabelWriter:
         self._part_lock = threading.Lock()
         self._error: Exception | None = None
 
-    @property
-    def label_type(self) -> type:
-        """The type of class indices that every label map fits into."""
-        return np.uint8 if self._ignore_index < 256 else np.uint16
-
     def write(self, image: InputImage, labels: np.ndarray, margins: np.ndarray, seconds: float) -> None:
         """Hand over a label map; waits while too many of them are pending.
 
         Args:
             image (InputImage): Its image.
-            labels (np.ndarray): (H, W) class indices of type ``label_type``; changed in place.
+            labels (np.ndarray): (H, W) class indices.
             margins (np.ndarray): (H, W) in [0, 1].
             seconds (float): What the network took for this image.
 
@@ -78,8 +74,10 @@ class LabelWriter:
         self._part.close()
 
     def abort(self) -> None:
-        """Drop what is pending, after an error."""
+        """Drop what is pending, after an error; rows whose label maps are written stay."""
         self._pool.shutdown(cancel_futures=True)
+        with suppress(OSError):
+            self._part.close()
 
     def _submit(self, function: object, *arguments: object) -> None:
         self._free.acquire()
@@ -103,6 +101,7 @@ class LabelWriter:
         options = self._options
         name = label_name(image.name)
         # Ignore pixels, then look at what is left.
+        labels = labels.astype(np.uint16)
         ignore_uncertain_pixels(labels, margins, options.ignore_below, self._ignore_index)
         ignore_small_regions(labels, options.min_area, self._ignore_index)
         statistics = label_statistics(labels, margins, self._names, self._ignore_index)
