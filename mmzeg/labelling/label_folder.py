@@ -44,103 +44,111 @@ def label_folder(cfg: Config, weights: str | None, options: LabelOptions, launch
             on it.
     """
     rank, num_processes = join_process_group(launcher)
-    out = Storage(options.out)
-    images = Storage(options.images)
-    lock = RunLock(out)
+    run = LabelRun(cfg, weights, options, launcher, rank, num_processes)
     try:
-        plan = _plan_in_first_process(cfg, weights, options, images, out, lock, rank)
-        if rank:
-            lock.join()
-        _label_share(cfg, weights, options, images, out, plan, launcher, rank, num_processes)
+        plan = run.make_plan()
+        run.label_share(plan)
         barrier()
-        rows = [] if rank else _finish(out, images, plan)
-        # The lock is released by the last process.
+        rows = [] if rank else run.finish(plan)
+        # Until here, every process holds the lock.
         barrier()
     finally:
-        lock.release()
+        run.lock.release()
         leave_process_group()
     return rows
 
 
-def _plan_in_first_process(
-    cfg: Config,
-    weights: str | None,
-    options: LabelOptions,
-    images: Storage,
-    out: Storage,
-    lock: RunLock,
-    rank: int,
-) -> RunPlan:
-    """Return the plan that the first process makes; where it raises, the other processes end without a message."""
-    plan = None
-    try:
-        if rank == 0:
-            plan = plan_run(cfg, weights, options, images, out, lock)
-    finally:
-        plan = share(plan)
-    if plan is None:
-        sys.exit(2)
-    if rank == 0:
-        for message in filter(None, (lock.warning, *plan.messages)):
-            print(f'mmzeg: {message}', flush=True)
-    return plan
+class LabelRun:
+    """One process of a run.
 
+    Args:
+        cfg, weights, options, launcher: See ``label_folder``.
+        rank (int): Number of this process.
+        num_processes (int): How many processes label.
+    """
 
-def _label_share(
-    cfg: Config,
-    weights: str | None,
-    options: LabelOptions,
-    images: Storage,
-    out: Storage,
-    plan: RunPlan,
-    launcher: str,
-    rank: int,
-    num_processes: int,
-) -> None:
-    """Label the images of this process."""
-    blocks = plan.share_of(rank, num_processes)
-    if not blocks:
-        return
-    # The model, with the vocabulary of the plan.
-    inferencer = ZeroShotInferencer(cfg, weights, process_device(launcher, options.device))
-    settings = inferencer.settings(
-        plan.settings['classes'], plan.settings['seen'], options.mode, options.lam, options.gamma
-    )
-    # Threads before and behind the network.
-    lookahead = LOOKAHEAD + options.batch_size
-    reader = ImageReader(images, cfg, lookahead)
-    writer = LabelWriter(out, ManifestPart(out, rank), options, settings.vocabulary.names, lookahead)
-    engine = LabelEngine(inferencer, settings, options.batch_size)
-    progress = None
-    if rank == 0:
-        num_left = sum(not is_done for block in blocks for _, is_done in block)
-        progress = ProgressLine(num_left, num_processes)
-    engine.run(blocks, reader, writer, progress)
-    if progress is not None:
-        progress.finish()
-        seconds = ', '.join(f'{name} {value:.1f} s' for name, value in engine.seconds.items())
-        print(f'mmzeg: time of the main thread: {seconds}', flush=True)
+    def __init__(
+        self, cfg: Config, weights: str | None, options: LabelOptions, launcher: str, rank: int, num_processes: int
+    ) -> None:
+        self._cfg = cfg
+        self._weights = weights
+        self._options = options
+        self._launcher = launcher
+        self._rank = rank
+        self._num_processes = num_processes
+        self._images = Storage(options.images)
+        self._out = Storage(options.out)
+        self.lock = RunLock(self._out)
 
+    def make_plan(self) -> RunPlan:
+        """Return the plan of the first process; where it raises an error, the others end without a message."""
+        plan = None
+        try:
+            if self._rank == 0:
+                plan = plan_run(self._cfg, self._weights, self._options, self._images, self._out, self.lock)
+        finally:
+            plan = share(plan)
+        if plan is None:
+            sys.exit(2)
+        if self._rank:
+            self.lock.join()
+            return plan
+        for message in (self.lock.warning, *plan.messages):
+            if message is not None:
+                print(f'mmzeg: {message}', flush=True)
+        return plan
 
-def _finish(out: Storage, images: Storage, plan: RunPlan) -> list[dict]:
-    """Write the manifest of all images, the configs of a student and the review sheet; return the manifest's rows."""
-    rows = read_saved_rows(out).rows
-    missing = [name for name in plan.names if name not in rows]
-    if missing:
-        raise ValueError(
-            f'{out.path(PARTS)}: no row of {missing[0]}, the first of {len(missing)}, although all processes ended: '
-            'start again with the same arguments'
-        )
-    write_manifest(out, rows)
-    out.remove(IMAGE_LIST)
-    rows = [rows[name] for name in sorted(rows)]
-    if not out.is_local:
-        print(f'mmzeg: {out}: not a local folder, and so without review.html and the configs of a student', flush=True)
+    def label_share(self, plan: RunPlan) -> None:
+        """Label the images of this process."""
+        blocks = plan.blocks[self._rank :: self._num_processes]
+        if not blocks:
+            return
+        # The model, with the vocabulary of the plan.
+        options = self._options
+        inferencer = ZeroShotInferencer(self._cfg, self._weights, process_device(self._launcher, options.device))
+        classes, seen = plan.settings['classes'], plan.settings['seen']
+        settings = inferencer.settings(classes, seen, options.mode, options.lam, options.gamma)
+        # Threads before and behind the network.
+        lookahead = LOOKAHEAD + options.batch_size
+        reader = ImageReader(self._images, self._cfg, lookahead)
+        part = ManifestPart(self._out, self._rank)
+        writer = LabelWriter(self._out, part, options, classes, lookahead)
+        engine = LabelEngine(inferencer, settings, options.batch_size)
+        # The first process prints how far the run is.
+        progress = None
+        if self._rank == 0:
+            num_left = sum(not is_done for block in blocks for _, is_done in block)
+            progress = ProgressLine(num_left, self._num_processes)
+        engine.run(blocks, reader, writer, progress)
+        if progress is not None:
+            progress.finish()
+            seconds = ', '.join(f'{name} {value:.1f} s' for name, value in engine.seconds.items())
+            print(f'mmzeg: time of the main thread: {seconds}', flush=True)
+
+    def finish(self, plan: RunPlan) -> list[dict]:
+        """Write the manifest of all images, the configs of a student and the review sheet; return the rows."""
+        out = self._out
+        rows = read_saved_rows(out).rows
+        missing = [name for name in plan.names if name not in rows]
+        if missing:
+            raise ValueError(
+                f'{out.path(PARTS)}: no row of {missing[0]}, the first of {len(missing)}, although all processes '
+                'ended: start again with the same arguments'
+            )
+        write_manifest(out, rows)
+        out.remove(IMAGE_LIST)
+        rows = [rows[name] for name in sorted(rows)]
+        if not out.is_local:
+            print(f'mmzeg: {out}: no local folder, and so without review.html and configs of a student', flush=True)
+            return rows
+        Path(out.path(PARTS)).rmdir()
+        write_review_sheet(Path(out.root), rows, self._images.root)
+        try:
+            write_student_configs(Path(out.root), rows)
+        except ValueError as error:
+            # Too few images, or none with a label: there is nothing to train on, but the label maps are complete.
+            print(f'mmzeg: no configs of a student: {error}', flush=True)
         return rows
-    Path(out.path(PARTS)).rmdir()
-    write_student_configs(Path(out.root), rows)
-    write_review_sheet(Path(out.root), rows, images.root)
-    return rows
 
 
 def summary(rows: list[dict], out: str) -> str:

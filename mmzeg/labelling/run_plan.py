@@ -38,10 +38,6 @@ class RunPlan:
     blocks: list[list[tuple[str, bool]]]
     messages: list[str]
 
-    def share_of(self, rank: int, num_processes: int) -> list[list[tuple[str, bool]]]:
-        """Return the blocks of one process."""
-        return self.blocks[rank::num_processes]
-
 
 def plan_run(
     cfg: Config, weights: str | None, options: LabelOptions, images: Storage, out: Storage, lock: RunLock
