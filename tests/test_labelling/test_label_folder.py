@@ -302,7 +302,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(run, images, t
         return write_bytes(path, content)
 
     def full_append(self, row):
-        if row['file'] == 'seq1/003.png' and name.startswith('.parts'):
+        if row['file'] == 'seq1/003.jpg' and name.startswith('.parts'):
             raise OSError(errno.ENOSPC, 'No space left on device', name)
         return append(self, row)
 
