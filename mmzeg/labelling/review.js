@@ -2,8 +2,8 @@
 
 // Marks: a set of file names, which this browser keeps under the key of the settings.
 const key = `mmzeg-review-${document.body.dataset.key}`;
-const boxes = document.querySelectorAll('.examples input');
 const element = (id) => document.getElementById(id);
+const list = document.querySelector('#marked ul');
 
 function load() {
   try {
@@ -24,20 +24,22 @@ function save() {
 
 let marks = new Set();
 
-// Show the marks at every thumbnail and in the list, which also has marked images that are no examples any more.
+// Show the marks at every thumbnail and in the list, which also has marked images that are no examples any more. An image
+// stays in the list after it is unmarked there, so that one can mark it again.
 function show() {
-  for (const box of boxes) box.checked = marks.has(box.value);
-  element('count').textContent = marks.size === 1 ? '1 image marked' : `${marks.size} images marked`;
-  element('export').disabled = element('clear').disabled = marks.size === 0;
-  const items = [...marks].sort().map((file) => {
-    const box = Object.assign(document.createElement('input'), { type: 'checkbox', value: file, checked: true });
+  const listed = new Set(Array.from(list.querySelectorAll('input'), (box) => box.value));
+  for (const file of [...marks].sort()) {
+    if (listed.has(file)) continue;
+    const box = Object.assign(document.createElement('input'), { type: 'checkbox', value: file });
     const label = document.createElement('label');
     label.append(box, ` ${file}`);
     const item = document.createElement('li');
     item.append(label);
-    return item;
-  });
-  document.querySelector('#marked ul').replaceChildren(...items);
+    list.append(item);
+  }
+  for (const box of document.querySelectorAll('input')) box.checked = marks.has(box.value);
+  element('count').textContent = marks.size === 1 ? '1 image marked' : `${marks.size} images marked`;
+  element('export').disabled = element('clear').disabled = marks.size === 0;
 }
 
 document.addEventListener('change', ({ target }) => {

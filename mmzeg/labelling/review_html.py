@@ -109,9 +109,10 @@ def _toolbar() -> str:
     """Return the bar that stays at the top: marks, export, and the order of the classes."""
     options = ''.join(f'<option value="{value}">{title}</option>' for value, title in ORDERS.items())
     return (
-        '<div id="toolbar"><details id="marked"><summary><output id="count">0 images marked</output></summary>'
-        '<ul></ul></details><button type="button" id="export">Export the list</button>'
-        '<button type="button" id="clear">Remove all marks</button>'
+        '<div id="toolbar">'
+        '<details id="marked"><summary><span id="count" role="status">0 images marked</span></summary>'
+        '<div><ul></ul><button type="button" id="clear">Remove all marks</button></div></details>'
+        '<button type="button" id="export">Export the list</button>'
         f'<label>Classes: <select id="order" autocomplete="off">{options}</select></label>'
         '<span id="warning" role="alert"></span></div>'
     )

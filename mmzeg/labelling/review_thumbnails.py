@@ -19,7 +19,7 @@ from mmzeg.utils.palette import palette
 # All thumbnails together; base64 in the sheet makes 4/3 of it.
 MAX_TOTAL_BYTES = 3 * 2**20
 # Longest side in pixels and quality of the JPEG: the first that a thumbnail's part of the bytes allows, or the last.
-FORMATS = ((160, 80), (160, 65), (128, 65), (112, 60), (96, 55), (80, 50), (64, 40))
+FORMATS = ((160, 80), (160, 60), (112, 60), (80, 50), (64, 40))
 # Grey values of the other classes: 0 and 255 become these.
 DIMMED = (35, 150)
 
