@@ -1,6 +1,7 @@
 """Label a folder of images: plan the run, label in all processes, then write the dataset around the label maps."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -141,7 +142,9 @@ class LabelRun:
         if not out.is_local:
             print(f'mmzeg: {out}: no local folder, and so without review.html and configs of a student', flush=True)
             return rows
-        Path(out.path(PARTS)).rmdir()
+        with suppress(OSError):
+            # Another program's files may be in it.
+            Path(out.path(PARTS)).rmdir()
         write_review_sheet(Path(out.root), rows, self._images.root)
         try:
             write_student_configs(Path(out.root), rows)
