@@ -186,8 +186,8 @@ param_scheduler = [
 """
 
 FAST_SCNN = """\
-# Fast-SCNN on the labelled images: mmseg's model, which its paper trains from random weights too. Every process needs two
-# images or more in an iteration, for the batch norm after its pooling.
+# Fast-SCNN on the labelled images: mmseg's model, which its paper trains from random weights too. Every process needs
+# two images or more in an iteration, for the batch norm after its pooling.
 _base_ = 'runtime.py'
 work_dir = '{{ fileDirname }}/fast_scnn'
 
