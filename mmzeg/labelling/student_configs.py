@@ -89,7 +89,7 @@ RUNTIME = """\
 # Loops, hooks and logs of both trainings.
 _base_ = 'dataset.py'
 interval = max(1, _base_.max_iters // 10)
-warmup_iters = min(1000, _base_.max_iters // 10)
+warmup_iters = max(1, min(1000, _base_.max_iters // 10))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=_base_.max_iters, val_interval=interval)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
