@@ -62,6 +62,18 @@ Storage.read = slow_read
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
+# Runs a tool that can write 700 bytes a file once the model is built: less than the palette of a label map.
+LIMITED = """
+import resource, runpy, sys
+from mmzeg.labelling.label_writer import LabelWriter
+init = LabelWriter.__init__
+def limited_init(*arguments):
+    init(*arguments)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, resource.RLIM_INFINITY))
+LabelWriter.__init__ = limited_init
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
 def start_tool(*arguments: object, launcher: tuple[str, ...] = (), **options: object) -> subprocess.Popen:
