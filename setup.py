@@ -71,7 +71,15 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=['mmzeg', 'mmzeg.*']),
-    package_data={'mmzeg': ['clip/prompts.json', 'datasets/splits/*.json', 'datasets/class_lists/*.json']},
+    package_data={
+        'mmzeg': [
+            'clip/prompts.json',
+            'datasets/class_lists/*.json',
+            'datasets/splits/*.json',
+            'labelling/review.css',
+            'labelling/review.js',
+        ]
+    },
     cmdclass=dict(build_py=BuildWithMim),
     python_requires='>=3.10,<3.13',
     # No torch, NumPy or OpenMMLab package: installing mmzeg must not change those that are installed.

@@ -2,6 +2,7 @@
 
 python tools/demo.py CONFIG CHECKPOINT photos/ clip.mp4 --classes "cat, kitten; dog; sofa" --out results
 python tools/demo.py PUBLISHED_MODEL.safetensors photos/ --out results
+python tools/demo.py labels/train_segformer.py STUDENT.pth photos/ --out results
 """
 
 import argparse
@@ -15,6 +16,7 @@ import cv2
 from mmengine.config import DictAction
 
 from mmzeg.apis import ZeroShotInferencer
+from mmzeg.apis.closed_set_inferencer import ClosedSetInferencer, is_closed_set
 from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.apis.prediction_writer import PredictionWriter
 from mmzeg.apis.segment_files import segment_files
@@ -76,17 +78,39 @@ def make_folder(folder: Path) -> None:
         pass
 
 
+def check_closed_set_options(args: argparse.Namespace) -> None:
+    """Raise ValueError for an option that a model of fixed classes does not have."""
+    for name in ('classes', 'seen', 'mode', 'lam', 'gamma', 'segments'):
+        value = getattr(args, name)
+        # Zero is a value, too.
+        if value is not None and value is not False:
+            raise ValueError(
+                f'--{name}: {args.config} is a model of fixed classes, those that it was trained on: leave the option '
+                'out, or give a ZegFormer'
+            )
+
+
 def run(args: argparse.Namespace) -> list[str]:
     """Segment all inputs; returns the errors of those that could not be segmented."""
     settings = parse_classes_option(args.classes, args.seen)
-    settings |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, batch_size=args.batch_size, masks=args.segments)
+    settings |= dict(mode=args.mode, lam=args.lam, gamma=args.gamma, masks=args.segments)
     sources = list_sources(args.inputs, args.out)
-    make_folder(args.out)
     cfg = read_model_config(args.config, args.cfg_options)
-    inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
+    has_fixed_classes = is_closed_set(cfg)
+    if has_fixed_classes:
+        check_closed_set_options(args)
+        settings = {}
+    make_folder(args.out)
+    if has_fixed_classes:
+        inferencer = ClosedSetInferencer(cfg, args.checkpoint, args.device)
+        classes = inferencer.classes
+    else:
+        inferencer = ZeroShotInferencer(cfg, args.checkpoint, args.device)
+        classes = settings['classes'] or inferencer.model.vocabulary.names
     writer = PredictionWriter(args.out, args.save_masks, args.segments, sources)
     if args.save_masks:
-        writer.write_classes(settings['classes'] or inferencer.model.vocabulary.names)
+        writer.write_classes(classes)
+    settings['batch_size'] = args.batch_size
     errors = segment_files(inferencer, sources, writer, **settings)
     if errors:
         errors.append(f'{len(errors)} of {len(sources)} inputs could not be segmented')

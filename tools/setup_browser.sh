@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the browser for the tests of the demo page: Debian's or Ubuntu's chromium. Never fails; prints what is missing.
+# Installs the browser for the tests of the demo page and of the review sheet: Debian's or Ubuntu's chromium. Never fails;
+# prints what is missing.
 set -u
 
 missing() {
-  echo "setup_browser.sh: no chromium ($1): tests/test_apis/test_demo_page.py cannot run; all other tests can" >&2
+  echo "setup_browser.sh: no chromium ($1): tests of HTML pages cannot run; all other tests can" >&2
   exit 0
 }
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmzeg.engine import ensure_check_hooks
@@ -38,11 +38,18 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def count_classes(cfg: Config) -> int:
+    """Return the number of classes that a config's model predicts."""
+    heads = cfg.model.decode_head
+    head = heads[-1] if isinstance(heads, (list, tuple)) else heads
+    return len(Vocabulary.build(head.classifier.vocabulary)) if 'classifier' in head else head.num_classes
+
+
 @one_line_errors
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
-    if args.out and len(Vocabulary.build(cfg.model.decode_head.classifier.vocabulary)) > 256:
+    if args.out and count_classes(cfg) > 256:
         raise ValueError(
             f'{args.config}: --out writes label maps of 8 bits, and there are more than 256 classes: '
             'use tools/demo.py --save-masks'

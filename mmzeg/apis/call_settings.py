@@ -20,6 +20,33 @@ class CallSettings(NamedTuple):
     scorer: BaseScorer | None
 
 
+def call_vocabulary(
+    classes: Sequence[str] | None, seen: Sequence[str] | None, default: Vocabulary, trained: Vocabulary
+) -> Vocabulary:
+    """Return the vocabulary of a call.
+
+    Args:
+        classes (Sequence[str], optional): Class names. Defaults to those of ``default``.
+        seen (Sequence[str], optional): The seen classes among them. Defaults to those of ``trained``.
+        default (Vocabulary): The config's.
+        trained (Vocabulary): The classes of the training.
+
+    Raises:
+        ValueError: No class, a class listed twice, or a name of ``seen`` that is not in ``classes``.
+    """
+    if isinstance(classes, str):
+        raise ValueError(f'classes is one string, {classes[:40]!r}: give a list of names')
+    names = default.names if classes is None else Vocabulary(classes).names
+    if seen is None:
+        seen_names = set(trained.names)
+    else:
+        seen_names = set(check_class_names(seen, 'seen'))
+        unknown = seen_names - set(names)
+        if unknown:
+            raise ValueError(f'{min(unknown)!r} is listed in seen but not among the classes: add it there')
+    return Vocabulary(names, unseen=[name for name in names if name not in seen_names])
+
+
 class CallSettingsBuilder:
     """Build the settings of calls, and apply them to a model.
 
@@ -41,17 +68,7 @@ class CallSettingsBuilder:
         Raises:
             ValueError: No class, a class listed twice, or a name of ``seen`` that is not in ``classes``.
         """
-        if isinstance(classes, str):
-            raise ValueError(f'classes is one string, {classes[:40]!r}: give a list of names')
-        names = self.defaults.vocabulary.names if classes is None else Vocabulary(classes).names
-        if seen is None:
-            seen_names = set(self.train_vocabulary.names)
-        else:
-            seen_names = set(check_class_names(seen, 'seen'))
-            unknown = seen_names - set(names)
-            if unknown:
-                raise ValueError(f'{min(unknown)!r} is listed in seen but not among the classes: add it there')
-        return Vocabulary(names, unseen=[name for name in names if name not in seen_names])
+        return call_vocabulary(classes, seen, self.defaults.vocabulary, self.train_vocabulary)
 
     def fusion(self, mode: str | None, lam: float | None, gamma: float | None) -> ScoreFusion:
         """Return the config's fusion with the given settings changed.

@@ -72,12 +72,22 @@ def overlay(
     return np.concatenate([drawing, np.asarray(legend)], 1)
 
 
-def indexed_png(label_map: np.ndarray, num_classes: int) -> bytes:
-    """Encode a label map (H, W) as PNG: class indices with ``palette``, or 16 bits of grey for over 256 classes."""
-    if num_classes > 256:
+def indexed_png(label_map: np.ndarray, num_classes: int, ignore_index: int | None = None) -> bytes:
+    """Encode a label map as PNG: class indices of 8 bits with ``palette``, or of 16 bits as grey if they need it.
+
+    Args:
+        label_map (np.ndarray): (H, W) class indices.
+        num_classes (int): Number of classes.
+        ignore_index (int, optional): Value of pixels without a class, which are drawn black.
+    """
+    highest = num_classes - 1 if ignore_index is None else max(num_classes - 1, ignore_index)
+    if highest > 255:
         return encode_image_file(Image.fromarray(label_map.astype(np.uint16)), 'PNG')
     image = Image.fromarray(label_map.astype(np.uint8))
-    image.putpalette(palette(num_classes).tobytes())
+    # Values without a class are black. Pillow stores as few bits as the palette needs.
+    colours = np.zeros((highest + 1, 3), np.uint8)
+    colours[:num_classes] = palette(num_classes)
+    image.putpalette(colours.tobytes())
     return encode_image_file(image, 'PNG')
 
 

@@ -41,5 +41,9 @@ def html_image(image: np.ndarray, alt: str) -> str:
     """Return an image (H, W, 3) or (H, W) uint8 as an HTML element with its data, reduced to ``MAX_SIDE`` pixels."""
     thumbnail = Image.fromarray(image)
     thumbnail.thumbnail((MAX_SIDE, MAX_SIDE))
-    data = base64.b64encode(encode_image_file(thumbnail, 'PNG')).decode()
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(alt)}" src="{data_uri(encode_image_file(thumbnail, "PNG"), "image/png")}">'
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return the content of a file as an address that holds all of it."""
+    return f'data:{media_type};base64,{base64.b64encode(content).decode()}'

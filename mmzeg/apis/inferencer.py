@@ -170,6 +170,19 @@ class ZeroShotInferencer(BaseInferencer):
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be 1 or more, got {batch_size}')
+        settings = self.settings(classes, seen, mode, lam, gamma, scorer)
+        return self._stream(read_images(expand_inputs(inputs)), batch_size, settings, scores, masks)
+
+    def settings(
+        self,
+        classes: Sequence[str] | None = None,
+        seen: Sequence[str] | None = None,
+        mode: str | None = None,
+        lam: float | None = None,
+        gamma: float | None = None,
+        scorer: dict | None = None,
+    ) -> CallSettings:
+        """Return the settings of a call, for ``predict_segments``; arguments and errors as of ``__call__``."""
         settings = CallSettings(
             vocabulary=self._settings.vocabulary(classes, seen),
             fusion=self._settings.fusion(mode, lam, gamma),
@@ -177,7 +190,7 @@ class ZeroShotInferencer(BaseInferencer):
         )
         if settings.fusion.needs_scorer and settings.scorer is None:
             raise ValueError(f"mode {settings.fusion.mode!r} needs a scorer, and the config has none: use mode='seg'")
-        return self._stream(read_images(expand_inputs(inputs)), batch_size, settings, scores, masks)
+        return settings
 
     def encode(self, image: object, file: str | None = None) -> EncodedImage:
         """Encode the segments of one image by the network and the scorer: the slow step of a call.
@@ -256,18 +269,27 @@ class ZeroShotInferencer(BaseInferencer):
             group.append(data)
         yield from groups.values()
 
+    def predict_segments(self, data: list[dict], settings: CallSettings) -> list[SegmentPredictions]:
+        """Predict the segments of images of one size, without their label maps.
+
+        Args:
+            data (list[dict]): What the test pipeline returns for the images, see ``apply_input_pipeline``.
+            settings (CallSettings): Of ``settings``.
+
+        Raises:
+            ProposalError: The masks of an image cannot be read.
+        """
+        # Locked for one batch, so that a stream that is not read to its end does not block other threads.
+        with self._lock, self._settings.apply(settings):
+            return self._segments(data)
+
     @torch.no_grad()
     def forward(self, data: list[dict], scores: bool = False, masks: bool = False) -> list[dict]:
         """Predict for images of one size; see ``stream``."""
-        inputs, metas = self._collate(data)
-        class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
         vocabulary = self.model.vocabulary
         fusion = self.model.fusion
         predictions = []
-        for index, meta in enumerate(metas):
-            image_clip_logits = None if clip_logits is None else clip_logits[index]
-            sizes = ImageSizes.of(inputs, meta)
-            logits = SegmentPredictions(class_logits[index], mask_logits[index], image_clip_logits, vocabulary, sizes)
+        for logits in self._segments(data):
             label_map, segments = logits.label_map_and_segments(fusion, masks)
             prediction = dict(label_map=label_map.cpu().numpy(), segments=segments)
             prediction |= dict(classes=list(vocabulary.names), unseen=list(vocabulary.unseen))
@@ -320,6 +342,22 @@ class ZeroShotInferencer(BaseInferencer):
             others = data[: error.index] + data[error.index + 1 :]
             predictions = self._predict(others, settings, scores, masks) if others else []
             return [*predictions[: error.index], str(error), *predictions[error.index :]]
+
+    @torch.no_grad()
+    def _segments(self, data: list[dict]) -> list[SegmentPredictions]:
+        """Return the logits of the segments of images of one size, with the model's current settings."""
+        inputs, metas = self._collate(data)
+        class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
+        predictions = []
+        for index, meta in enumerate(metas):
+            image_clip_logits = None if clip_logits is None else clip_logits[index]
+            sizes = ImageSizes.of(inputs, meta)
+            predictions.append(
+                SegmentPredictions(
+                    class_logits[index], mask_logits[index], image_clip_logits, self.model.vocabulary, sizes
+                )
+            )
+        return predictions
 
     def _collate(self, data: list[dict]) -> tuple[Tensor, list[dict]]:
         """Return network inputs (B, 3, H, W), and the meta information of every image."""

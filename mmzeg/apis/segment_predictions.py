@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
-from mmzeg.models.label_map import label_and_query_maps, label_map
+from mmzeg.models.label_map import label_and_margin_maps, label_and_query_maps, label_map
 from mmzeg.models.mask_rows import mask_rows
 from mmzeg.models.semantic_map import semantic_map_at_original_size
 from mmzeg.vocabulary import Vocabulary
@@ -49,6 +49,14 @@ class SegmentPredictions:
     def label_map(self, fusion: ScoreFusion) -> Tensor:
         """Return the class indices (H, W) at the image's original size."""
         return label_map(self.scores(fusion), self.mask_logits, self.sizes, fusion.class_offset(self.seen))
+
+    def label_map_and_margins(self, fusion: ScoreFusion) -> tuple[Tensor, Tensor]:
+        """Return the class indices (H, W), and their margins (H, W) in [0, 1] over the next class.
+
+        A pixel's margin is the difference of its two highest calibrated values in the semantic map, which is not made.
+        """
+        class_offset = fusion.class_offset(self.seen)
+        return label_and_margin_maps(self.scores(fusion), self.mask_logits, self.sizes, class_offset)
 
     def label_map_and_segments(self, fusion: ScoreFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
         """Return the label map and its segments: pixels of one class to which one query contributes most.

@@ -37,7 +37,34 @@ def label_map(
         Tensor: (H, W) int64.
     """
     tiles = _label_tiles(scores, mask_logits, sizes, class_offset, execution)
-    return torch.cat([labels for labels, _ in tiles]).view(*sizes.original)
+    return torch.cat([labels for labels, _, _ in tiles]).view(*sizes.original)
+
+
+@torch.no_grad()
+def label_and_margin_maps(
+    scores: Tensor,
+    mask_logits: Tensor,
+    sizes: ImageSizes,
+    class_offset: Tensor,
+    execution: Execution | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the class of every pixel, as ``label_map`` does, and by how much it exceeds the next class.
+
+    Returns:
+        tuple[Tensor, Tensor]: Class indices (H, W) int64, and margins (H, W) in [0, 1]: the highest minus the second
+        highest calibrated value of the semantic map. With one class, its value.
+    """
+    label_tiles = []
+    margin_tiles = []
+    for labels, pixel_scores, _ in _label_tiles(scores, mask_logits, sizes, class_offset, execution):
+        label_tiles.append(labels)
+        margins = pixel_scores.gather(1, labels[:, None])[:, 0]
+        if pixel_scores.shape[1] > 1:
+            # The tile is not needed any more: remove each pixel's class, the highest of the others is the second.
+            pixel_scores.scatter_(1, labels[:, None], -torch.inf)
+            margins = margins - pixel_scores.max(1).values
+        margin_tiles.append(margins.clamp(0, 1))
+    return torch.cat(label_tiles).view(*sizes.original), torch.cat(margin_tiles).view(*sizes.original)
 
 
 @torch.no_grad()
@@ -55,7 +82,7 @@ def label_and_query_maps(
     """
     label_tiles = []
     query_tiles = []
-    for labels, masks in _label_tiles(scores, mask_logits, sizes, class_offset, execution):
+    for labels, _, masks in _label_tiles(scores, mask_logits, sizes, class_offset, execution):
         label_tiles.append(labels)
         query_tiles.append((scores[:, labels] * masks).argmax(0))
     return torch.cat(label_tiles).view(*sizes.original), torch.cat(query_tiles).view(*sizes.original)
@@ -63,8 +90,11 @@ def label_and_query_maps(
 
 def _label_tiles(
     scores: Tensor, mask_logits: Tensor, sizes: ImageSizes, class_offset: Tensor, execution: Execution | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield labels (N,) and mask probabilities (Q, N) of N pixels at a time, in row-major order."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield labels (N,), calibrated scores (N, C) and mask probabilities (Q, N) of N pixels at a time, row by row.
+
+    The scores are overwritten by the next tile.
+    """
     buffer = None
     for masks in mask_rows(mask_logits, sizes, scores.shape[1], execution):
         masks = masks.flatten(1)
@@ -73,4 +103,4 @@ def _label_tiles(
             buffer = scores.new_empty(masks.shape[1], scores.shape[1])
         pixel_scores = torch.addmm(-class_offset, masks.t(), scores, out=buffer[: masks.shape[1]])
         # max() is faster than argmax() in PyTorch.
-        yield pixel_scores.max(1).indices, masks
+        yield pixel_scores.max(1).indices, pixel_scores, masks

@@ -27,8 +27,6 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/zegformer_r18_world.py'
 # One word for CLIP, two classes for the model: gamma alone decides between them, whatever the weights.
 TWINS = 'grass; Grass, grass'
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-SWITCHES = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
 
 
 @pytest.fixture(scope='module')
@@ -65,22 +63,8 @@ def address(inferencer, folder, tmp_path_factory):
         gradio.close_all()
 
 
-@pytest.fixture(scope='module')
-def browser(address):
-    """Root can install a browser by tools/setup_browser.sh; for other users its absence is no failure."""
-    if CHROMIUM is None:
-        reason = 'no chromium on this machine: bash tools/setup_browser.sh installs it'
-        (pytest.fail if 'CI' in os.environ or os.geteuid() == 0 else pytest.skip)(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(browser, address):
+def open_page(address, browser):
     """Opens the page as another user; every request must stay on this machine."""
     contexts = []
     requests = []
