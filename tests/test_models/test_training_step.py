@@ -17,7 +17,9 @@ from mmzeg.registry import MODELS
 CONFIGS = Path(__file__).parents[2] / 'configs'
 CPU = torch.device('cpu')
 SIDE = 64
+# A step with the default settings; those that leave unlabelled pixels out of the masks take about 80 kernels more.
 MAX_KERNELS = 1300
+MAX_KERNELS_IGNORING_UNLABELLED = 1350
 
 
 @pytest.fixture
@@ -63,12 +65,15 @@ def count_step(model):
 
 # The host reads the present classes, the matching costs, the losses, and the values that the runner logs; without
 # unlabelled pixels in the masks also how many pixels are labelled.
-@pytest.mark.parametrize(('ignore_unlabelled', 'num_waits'), [(False, 4), (True, 5)])
-def test_kernels_and_host_waits_of_four_images(coco_config, monkeypatch, ignore_unlabelled, num_waits):
+@pytest.mark.parametrize(
+    ('ignore_unlabelled', 'num_waits', 'max_kernels'),
+    [(False, 4, MAX_KERNELS), (True, 5, MAX_KERNELS_IGNORING_UNLABELLED)],
+)
+def test_kernels_and_host_waits_of_four_images(coco_config, monkeypatch, ignore_unlabelled, num_waits, max_kernels):
     coco_config.decode_head.ignore_unlabelled_in_masks = ignore_unlabelled
     counter = count_step(build_model(coco_config, monkeypatch))
     assert counter.num_waits == num_waits, counter.wait_sites
-    assert counter.num_kernels <= MAX_KERNELS
+    assert counter.num_kernels <= max_kernels
 
 
 def test_a_wait_per_image_is_counted(coco_config, monkeypatch):
