@@ -79,7 +79,8 @@ def test_killed_and_resumed(weights, images, undisturbed, tmp_path):
         process.communicate()
     assert not (out / 'review.html').exists() and 0 < len(label_maps(out)) < 62
     # What a process that is killed while it writes leaves.
-    (out / '.parts/0.jsonl').open('a').write('{"file": "seq')
+    with (out / '.parts/0.jsonl').open('a') as part:
+        part.write('{"file": "seq')
     (out / 'annotations/seq0/000.png.ab12.part').write_bytes(b'half')
     code, output, errors = run_tool(*arguments)
     assert code == 0, errors
