@@ -377,8 +377,8 @@ def test_contents_of_the_sheet(labelled, open_sheet):
     assert '0.125' in tab.inner_text('header')
 
     def order():
-        names = tab.locator('#classes h2').all_inner_texts()
-        assert tab.locator('nav a').all_inner_texts() == names
+        names = tab.locator('#classes h2').all_text_contents()
+        assert tab.locator('nav a').all_text_contents() == names
         return names
 
     assert order() == ['road', 'sky', 'sea']
@@ -400,8 +400,8 @@ def test_names_are_text(tmp_path, open_sheet):
     ]
     write_sheet(tmp_path, rows)
     tab = open_sheet(tmp_path / 'out/review.html')
-    assert tab.locator('#classes h2').all_inner_texts() == HARMFUL[:4] and HARMFUL[4] in tab.inner_text('#absent')
-    assert tab.locator('#class-1 .file').inner_text() == file
+    assert tab.locator('#classes h2').all_text_contents() == HARMFUL[:4] and HARMFUL[4] in tab.inner_text('#absent')
+    assert tab.locator('#class-1 .file').text_content() == file
     tab.click('#class-1 label')
     assert marked(tab) == [file, file]
     tab.click('#marked summary')

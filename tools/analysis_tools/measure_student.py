@@ -28,6 +28,7 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.processes import training_environment
 from mmzeg.utils.tables import format_score
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 ROOT = Path(__file__).parents[2]
 # A seed of the world that no other tool uses.
@@ -42,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     world = datasets.add_parser('world', help='the procedural dataset: seen and unseen classes')
     world.add_argument('config', help="the teacher's config")
     world.add_argument('weights', type=Path, help="the teacher's checkpoint")
+    add_trust_argument(world)
     world.add_argument('--scenes', type=int, default=2000, help='new scenes that the teacher labels')
     camvid = datasets.add_parser('camvid', help='photos: trains a teacher on one half, which labels the other')
     camvid.add_argument('config', help="the teacher's config")
