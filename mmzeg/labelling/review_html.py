@@ -66,7 +66,7 @@ def review_html(
         _summary(review, settings),
         f'<details open><summary>How to read this sheet</summary>{HELP}</details>',
         _error_list('Images without a label map', review.errors),
-        _error_list('Images that cannot be shown any more', sorted(problems.items())),
+        _error_list('Images that cannot be read any more', sorted(problems.items())),
         '</header>',
         _toolbar(),
         '<main><nav aria-label="Classes" tabindex="0">',

@@ -202,7 +202,7 @@ def test_only_drawn_images_are_read(labelled):
             (folder / 'images' / row['file']).unlink()
             (folder / 'out/annotations' / row['file']).with_suffix('.png').unlink()
     html = write_sheet(folder, rows)
-    assert {file for file, _, _ in thumbnails(html)} == drawn and 'cannot be shown any more' not in html
+    assert {file for file, _, _ in thumbnails(html)} == drawn and 'cannot be read any more' not in html
 
 
 def test_images_that_changed_or_vanished(labelled):
@@ -217,7 +217,7 @@ def test_images_that_changed_or_vanished(labelled):
     Image.new('P', (40, 30)).save(label_path[resized])
     html = write_sheet(folder, rows)
     assert {file for file, _, _ in thumbnails(html)} == drawn - {gone, changed, unlabelled, truncated, resized}
-    assert 'Images that cannot be shown any more: 5' in html
+    assert 'Images that cannot be read any more: 5' in html
     for reason in (
         f'{folder}/images/{gone}: no such file',
         'changed since it was labelled',
