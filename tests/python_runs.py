@@ -64,6 +64,7 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str], outputs: list[Path
         os.dup2(file, descriptor)
         os.close(file)
     # Take the place of a process that was started with this directory and environment.
+    multiprocessing.set_start_method(None, force=True)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 
 def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, then rename it to ``path``: an interruption leaves no partial file.
@@ -32,6 +34,13 @@ def atomic_replace(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write an object as JSON, atomically; creates the folder if needed."""
+    """Write an object as JSON, atomically; creates the folder if needed. NumPy's numbers become plain ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, lambda partial: partial.write_text(json.dumps(content, indent=1)))
+    atomic_write(path, lambda partial: partial.write_text(json.dumps(content, indent=1, default=_plain_number)))
+
+
+def _plain_number(value: object) -> int | float:
+    # Metrics of mmseg are float32 with NumPy 2, which JSON does not take.
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f'Object of type {type(value).__name__} is not JSON serializable')

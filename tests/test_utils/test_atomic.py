@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from mmzeg.utils.atomic import atomic_write, write_json
@@ -29,3 +30,11 @@ def test_json_in_a_new_folder(tmp_path):
 
 def test_scores_in_tables():
     assert [format_score(value) for value in (12.345, 0.0, None)] == ['12.35', '0.00', '-']
+
+
+def test_numbers_of_numpy_are_plain_in_json(tmp_path):
+    write_json(tmp_path / 'a.json', dict(mIoU=np.float32(2.5), images=np.int64(3), name='a'))
+    assert json.loads((tmp_path / 'a.json').read_text()) == dict(mIoU=2.5, images=3, name='a')
+    with pytest.raises(TypeError, match='set is not JSON serializable'):
+        write_json(tmp_path / 'b.json', {'a': {1}})
+    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
