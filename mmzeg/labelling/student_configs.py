@@ -86,13 +86,24 @@ load_labels = dict(
 )"""
 
 RUNTIME = """\
-# Loops, hooks and logs of both trainings.
+# What both trainings have in common: preparation of images, loops, hooks and logs.
 _base_ = 'dataset.py'
 interval = max(1, _base_.max_iters // 10)
 warmup_iters = max(1, min(1000, _base_.max_iters // 10))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=_base_.max_iters, val_interval=interval)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+# The preparation of images in both models.
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    size=_base_.crop_size,
+    pad_val=0,
+    seg_pad_val=_base_.ignore_index,
+    test_cfg=dict(size_divisor=32),
+)
 default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
@@ -131,16 +142,7 @@ head_lr_mult = 10.0 if pretrained else 1.0
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        size=_base_.crop_size,
-        pad_val=0,
-        seg_pad_val=_base_.ignore_index,
-        test_cfg=dict(size_divisor=32),
-    ),
+    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
         type='MixVisionTransformer',
         embed_dims=32,
@@ -204,16 +206,7 @@ head = dict(
 auxiliary = dict(head, type='FCNHead', channels=32, num_convs=1, loss_decode=dict(loss, loss_weight=0.4))
 model = dict(
     type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        size=_base_.crop_size,
-        pad_val=0,
-        seg_pad_val=_base_.ignore_index,
-        test_cfg=dict(size_divisor=32),
-    ),
+    data_preprocessor=_base_.data_preprocessor,
     backbone=dict(
         type='FastSCNN',
         downsample_dw_channels=(32, 48),
