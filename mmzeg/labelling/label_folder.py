@@ -55,7 +55,7 @@ def label_folder(cfg: Config, weights: str | None, options: LabelOptions, launch
         barrier()
     finally:
         run.lock.release()
-        leave_process_group()
+    leave_process_group()
     return rows
 
 
@@ -82,7 +82,7 @@ class LabelRun:
         self.lock = RunLock(self._out)
 
     def make_plan(self) -> RunPlan:
-        """Return the plan of the first process; where it raises an error, the others end without a message."""
+        """Return the plan of the first process; where that raises an error, the other processes end quietly."""
         plan = None
         try:
             if self._rank == 0:
@@ -90,7 +90,8 @@ class LabelRun:
         finally:
             plan = share(plan)
         if plan is None:
-            sys.exit(2)
+            # Exit code 0: at the first failed process torchrun stops the others, which may be the one with the message.
+            sys.exit(0)
         if self._rank:
             self.lock.join()
             return plan

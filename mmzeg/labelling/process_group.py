@@ -54,7 +54,11 @@ def share(value: object) -> object:
 
 
 def leave_process_group() -> None:
-    """Leave the group, once all processes are done."""
+    """Leave the group, once all processes are done and have met at a barrier.
+
+    Not after an error: PyTorch 2.1 waits for ever where a group is left right after ``share``, as gloo's thread still
+    holds the tensors that were sent. Groups that are not left end with the process.
+    """
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
 
