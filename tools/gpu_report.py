@@ -28,10 +28,9 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    report = make_report(ReportOptions(args.device, args.golden), args.only)
-    files = report.write(args.out)
+    report = make_report(ReportOptions(args.device, args.golden), args.only, args.out)
     print(report.markdown())
-    print(*files, sep='\n')
+    print(args.out / 'gpu_report.md', args.out / 'gpu_report.json', sep='\n')
     for problem in report.problems:
         print(f'failed: {problem}')
     sys.exit(int(bool(report.problems)))

@@ -59,7 +59,7 @@ def test_one_pass_scorer_for_each_kind_of_clip(clip, weights, scorer_type):
 def test_ratios_refer_to_the_reference_with_as_many_empty_masks():
     def case(variant, num_empty, seconds, scorer):
         measurement = Measurement([seconds], [dict(CLIP=seconds)], [1.0])
-        return InferenceCase('r50', variant, num_empty, None, scorer, measurement)
+        return InferenceCase('r50', variant, num_empty, None, scorer, measurement=measurement)
 
     scorer = SimpleNamespace()
     rows = result_rows(

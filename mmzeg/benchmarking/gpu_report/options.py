@@ -17,6 +17,8 @@ class ReportSizes:
         executions (tuple[str, ...]): Modes of ``mmzeg.models.Execution`` in which golden cases are checked.
         world_iterations (int): Training iterations of the model whose precisions are compared.
         world_images (int): Test images on which they are compared.
+        min_agreement (float): Least part of labels in half precision that equal those in float32, in percent.
+        max_score_difference (float): Greatest difference of a score in half precision, in points.
         backbones (tuple[str, ...]): ``r50`` and ``r101``.
         clip (str): open_clip architecture of the CLIP with random weights.
         num_classes (int, optional): Number of made-up classes that replace the config's.
@@ -34,6 +36,8 @@ class ReportSizes:
     executions: tuple[str, ...] = ('batched', 'tiled')
     world_iterations: int = 300
     world_images: int = 300
+    min_agreement: float = 95.0
+    max_score_difference: float = 1.5
     backbones: tuple[str, ...] = ('r50', 'r101')
     clip: str = 'ViT-B-16-quickgelu'
     num_classes: int | None = None
@@ -54,6 +58,9 @@ SMALL = ReportSizes(
     executions=('batched',),
     world_iterations=3,
     world_images=4,
+    # After three iterations the scores of classes are nearly tied: 82 % of the labels were equal on a CPU.
+    min_agreement=70.0,
+    max_score_difference=5.0,
     backbones=('r50',),
     clip='ViT-S-32-alt',
     num_classes=8,

@@ -19,9 +19,6 @@ from mmzeg.utils.config_files import read_config
 from mmzeg.utils.float_precision import without_tf32
 
 CONFIG = 'zegformer_r18_world'
-# Least part of equal labels in percent, and greatest difference of a score in points.
-MIN_AGREEMENT = 95.0
-MAX_SCORE_DIFFERENCE = 1.5
 
 
 @dataclass(frozen=True)
@@ -70,12 +67,12 @@ def compare_precisions(options: ReportOptions) -> Section:
             num_equal = sum((ours == reference).sum().item() for ours, reference in pairs)
             agreement = 100 * num_equal / sum(prediction.numel() for prediction in baseline)
             rows.append(dict(precision=setting.name, agreement=agreement, **metrics))
-            section.check(agreement >= MIN_AGREEMENT, f'{setting.name}: only {agreement:.2f} % of the labels are equal')
+            problem = f'{setting.name}: only {agreement:.2f} % of the labels are equal'
+            section.check(agreement >= sizes.min_agreement, problem)
             for score in SCORES:
                 difference = abs(metrics[score] - rows[0][score])
-                section.check(
-                    difference <= MAX_SCORE_DIFFERENCE, f'{setting.name}: {score} differs by {difference:.2f} points'
-                )
+                problem = f'{setting.name}: {score} differs by {difference:.2f} points'
+                section.check(difference <= sizes.max_score_difference, problem)
     return section
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mmengine.logging import MMLogger
 from prettytable import MARKDOWN, PrettyTable
 
 from mmzeg.benchmarking.gpu_report.machine import describe_machine
@@ -46,31 +47,34 @@ class Report:
         table = PrettyTable(['', 'value'], align='l')
         table.set_style(MARKDOWN)
         table.align = 'l'
-        table.add_rows(self.machine.items())
+        table.add_rows(list(self.machine.items()))
         name = self.machine.get('GPU', self.machine['processor'])
         seconds = sum(section.seconds for section in self.sections)
         heading = f'# {name}\n\nMade by `tools/gpu_report.py` in {seconds / 60:.1f} minutes.'
         return '\n\n'.join([heading, str(table), *(section.markdown() for section in self.sections)]) + '\n'
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write ``gpu_report.md`` and ``gpu_report.json`` to a folder, and return both files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        markdown, json_file = folder / 'gpu_report.md', folder / 'gpu_report.json'
-        atomic_write(markdown, lambda partial: partial.write_text(self.markdown()))
-        write_json(json_file, asdict(self))
-        return [markdown, json_file]
+    def write(self, folder: Path) -> None:
+        """Write ``gpu_report.md`` and ``gpu_report.json`` to a folder, which is made if needed."""
+        write_json(folder / 'gpu_report.json', asdict(self))
+        atomic_write(folder / 'gpu_report.md', lambda partial: partial.write_text(self.markdown()))
 
 
-def make_report(options: ReportOptions, parts: Sequence[str] = tuple(PARTS)) -> Report:
-    """Run parts of the report; one that fails does not keep the others from running.
+def make_report(options: ReportOptions, parts: Sequence[str], folder: Path) -> Report:
+    """Run parts of the report and write it after each; one that fails does not keep the others from running.
 
     Args:
         options (ReportOptions): Device and sizes.
-        parts (Sequence[str]): Names in ``PARTS``. Defaults to all.
+        parts (Sequence[str]): Names in ``PARTS``.
+        folder (Path): Where the files are written.
 
     Raises:
         ValueError: No such device.
     """
+    # MMEngine logs every weight that is initialized.
+    MMLogger.get_instance('gpu_report', log_level='WARNING')
     device = prepare_benchmark(options.sizes.repeats, options.device)
-    sections = [PARTS[part](options) for part in parts]
-    return Report(describe_machine(device), sections)
+    report = Report(describe_machine(device), [])
+    for part in parts:
+        report.sections.append(PARTS[part](options))
+        report.write(folder)
+    return report
