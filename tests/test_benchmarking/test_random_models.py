@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config, read_any_config
+from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config
+from mmzeg.utils.config_files import read_config
 
 
 def test_made_up_classes_replace_those_of_training_too():
@@ -28,12 +29,14 @@ def test_random_clip_exists_within_the_block_only():
         assert clip['type'] == 'mmzeg.CLIP' and path.is_file()
         cfg = random_zegformer_config('zegformer_r50_coco', clip=clip)
         assert cfg.model.scorer.clip == cfg.model.decode_head.classifier.text_encoder == clip
+        cfg = random_zegformer_config('zegformer_clip-rn50_coco', clip=clip)
+        assert cfg.model.scorer.clip == cfg.model.backbone.clip == clip
     assert not path.exists()
     with pytest.raises(ValueError, match='ViT-Z-9: no open_clip architecture'), random_clip('ViT-Z-9', seed=0):
         pass
 
 
 def test_configs_of_mmseg():
-    cfg = read_any_config('mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py')
+    cfg = read_config('mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py')
     assert cfg.model.type == 'EncoderDecoder'
     assert config_stem('mmseg::fcn/fcn_r50.py') == 'fcn_r50' == config_stem('configs/fcn_r50.py')
