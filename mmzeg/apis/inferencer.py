@@ -225,7 +225,9 @@ class ZeroShotInferencer(BaseInferencer):
             clip_logits = None
             if encoded.clip_embeddings is not None:
                 clip_logits = self.model.scorer.classify(encoded.clip_embeddings, vocabulary)
-        return SegmentPredictions(class_logits, encoded.mask_logits, clip_logits, vocabulary, encoded.sizes)
+        return SegmentPredictions(
+            class_logits, encoded.mask_logits, clip_logits, vocabulary, encoded.sizes, self.model.execution
+        )
 
     def fusion(self, mode: str | None = None, lam: float | None = None, gamma: float | None = None) -> ScoreFusion:
         """Return the config's fusion, with the given settings changed; ValueError as in ``mmzeg.ScoreFusion``."""
@@ -267,7 +269,9 @@ class ZeroShotInferencer(BaseInferencer):
         for index, meta in enumerate(metas):
             image_clip_logits = None if clip_logits is None else clip_logits[index]
             sizes = ImageSizes.of(inputs, meta)
-            logits = SegmentPredictions(class_logits[index], mask_logits[index], image_clip_logits, vocabulary, sizes)
+            logits = SegmentPredictions(
+                class_logits[index], mask_logits[index], image_clip_logits, vocabulary, sizes, self.model.execution
+            )
             label_map, segments = logits.label_map_and_segments(fusion, masks)
             prediction = dict(label_map=label_map.cpu().numpy(), segments=segments)
             prediction |= dict(classes=list(vocabulary.names), unseen=list(vocabulary.unseen))
