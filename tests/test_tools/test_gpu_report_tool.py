@@ -5,16 +5,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from tool_loading import load_tool
+
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments):
-    command = [sys.executable, str(ROOT / 'tools/gpu_report.py'), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+@pytest.fixture
+def exit_code(monkeypatch):
+    """Return a function that runs the tool in this process, and returns its exit code."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['gpu_report.py', *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_call:
+            load_tool('tools/gpu_report.py').main()
+        return exit_call.value.code
+
+    return run
 
 
 def test_complete_report(tmp_path):
-    result = run('--device', 'cpu', '--out', tmp_path)
+    command = [sys.executable, 'tools/gpu_report.py', '--device', 'cpu', '--out', str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     report = json.loads((tmp_path / 'gpu_report.json').read_text())
     parity, precision, training, speed = report['sections']
@@ -25,7 +37,7 @@ def test_complete_report(tmp_path):
     assert [values[case] for case in ('r50_single', 'r50_batch2', 'per_pixel')] == [107, 103, 7]
     assert all(row['off'] == 0 and row['values'] > 0 for row in golden)
     # Half precision
-    agreement = {row['precision']: row['agreement'] for row in precision['tables'][0]['rows']}
+    agreement = {row['precision']: row['equal labels'] for row in precision['tables'][0]['rows']}
     assert agreement['float32'] == 100 and 95 <= agreement['CLIP bfloat16'] <= 100 and len(agreement) == 3
     # Training
     rows = training['tables'][0]['rows']
@@ -42,20 +54,24 @@ def test_complete_report(tmp_path):
     assert len(traces) == 3 and all(len(table['rows']) == 10 for table in traces)
     # Markdown
     markdown = (tmp_path / 'gpu_report.md').read_text()
-    assert markdown.count('\n## ') == 4 and 'Failed' not in markdown
+    assert markdown.count('\n## ') == 4 and 'Failed' not in markdown and 'Sizes are small' in markdown
+    # A caption below every table but the machine's
+    assert markdown.count('\n\n*') == markdown.count('\n| :--') - 1 == sum(len(s['tables']) for s in report['sections'])
 
 
-def test_one_part_and_its_failure(tmp_path):
+def test_one_part_and_its_failure(tmp_path, exit_code, capsys):
     (tmp_path / 'broken').mkdir()
     (tmp_path / 'broken/case.json').write_text('{"kind": "other"}')
-    result = run('--device', 'cpu', '--only', 'parity', '--golden', tmp_path, '--out', tmp_path / 'out')
-    assert result.returncode == 1
-    assert result.stdout.splitlines()[-1].startswith(
-        'failed: Parity with the released code: broken, batched: ValueError'
+    assert exit_code('--device', 'cpu', '--only', 'parity', '--golden', tmp_path, '--out', tmp_path / 'out') == 1
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith('failed: Parity with the released code: broken, batched: ValueError')
     )
     assert (tmp_path / 'out/gpu_report.md').is_file()
 
 
-def test_no_gpu():
-    result = run('--device', 'cuda:99')
-    assert result.returncode == 2 and "device 'cuda:99'" in result.stderr and 'Traceback' not in result.stderr
+def test_no_gpu(exit_code, capsys):
+    assert exit_code('--device', 'cuda:99') == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mmzeg: error: device 'cuda:99'")
