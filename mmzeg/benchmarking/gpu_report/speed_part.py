@@ -33,7 +33,7 @@ def measure_speed(options: ReportOptions) -> Section:
         for backbone in sizes.backbones:
             config = CONFIG.format(backbone)
             with section.step(f'{config}, batch {batch_size}'):
-                measured = run_group(options, batch_size, section, configs=(config,), random_clip=sizes.clip)
+                measured = run_group(options, batch_size, section, configs=(config,), random_clips=(sizes.clip,))
                 rows.extend(measured)
             maskformer = MASKFORMER.format(backbone)
             with section.step(f'{maskformer}, batch {batch_size}'):
