@@ -12,14 +12,17 @@ from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import PhotoMetricDistortion as MMSegPhotoMetricDistortion
 from mmseg.datasets.transforms import RandomFlip as MMSegRandomFlip
 from mmseg.datasets.transforms import Resize
+from mmseg.registry import TRANSFORMS
 from mmseg.utils import register_all_modules
 
+import mmzeg.datasets.transforms
 from mmzeg.benchmarking.loading_benchmark import random_photograph, random_regions, write_random_coco
 from mmzeg.datasets.transforms import PhotoMetricDistortion, RandomFlip
 from mmzeg.datasets.transforms.load_image import register_image_loader
 from mmzeg.datasets.transforms.load_labels import look_up
 from mmzeg.datasets.transforms.resize import SMALL_OUTPUT, _Resize, nearest_pixels
 from mmzeg.registry import DATASETS
+from mmzeg.utils.run_checks import datasets_of
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -53,9 +56,11 @@ def test_photometric_distortion_equals_mmsegs():
     assert np.mean(distorted) > 0.8
 
 
-def test_flips_equal_mmsegs():
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    labels = image[..., 0]
+@pytest.mark.parametrize('shape', [(5, 7, 3), (5, 7, 1), (5, 7), (1, 1, 3)])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_flips_equal_mmsegs(shape, dtype):
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    labels = np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape[:2])
     for seed in range(30):
         results = []
         for transform in (RandomFlip, MMSegRandomFlip):
@@ -153,6 +158,30 @@ def test_the_training_pipeline_of_coco_equals_the_plain_transforms(tmp_path):
         assert torch.equal(packed[0]['inputs'], packed[1]['inputs'])
         labels = [sample['data_samples'].gt_sem_seg.data for sample in packed]
         assert torch.equal(*labels) and labels[0].unique().numel() > 1
+
+
+def steps_of(pipeline):
+    """Yield the configs of the transforms of a pipeline, nested ones included."""
+    if isinstance(pipeline, dict) and 'type' in pipeline:
+        yield pipeline
+    for child in pipeline.values() if isinstance(pipeline, dict) else pipeline:
+        if isinstance(child, (dict, list, tuple)):
+            yield from steps_of(child)
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_configs_take_the_faster_transforms(path):
+    register_all_modules(init_default_scope=False)
+    init_default_scope('mmseg')
+    faster = [getattr(mmzeg.datasets.transforms, name) for name in mmzeg.datasets.transforms.__all__]
+    cfg = Config.fromfile(path)
+    splits = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
+    pipelines = [leaf.pipeline for split in splits if split in cfg for leaf in datasets_of(cfg[split].dataset)]
+    steps = [step for pipeline in [*pipelines, cfg.get('tta_pipeline', ())] for step in steps_of(pipeline)]
+    assert steps
+    for step in steps:
+        transform = TRANSFORMS.get(step['type'])
+        assert not any(issubclass(other, transform) and other is not transform for other in faster), step
 
 
 def test_random_images_have_the_size_of_photographs(tmp_path):

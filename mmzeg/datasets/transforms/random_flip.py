@@ -18,4 +18,6 @@ class RandomFlip(MMSegRandomFlip):
     def _flip(self, results: dict) -> None:
         image = results['img']
         super()._flip(results)
-        results['img'] = cv2.flip(image, OPENCV_CODES[results['flip_direction']])
+        flipped = cv2.flip(image, OPENCV_CODES[results['flip_direction']])
+        # OpenCV drops an axis of one channel.
+        results['img'] = flipped.reshape(image.shape)

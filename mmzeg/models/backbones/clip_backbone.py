@@ -2,9 +2,9 @@
 
 import torch
 from mmengine.model import BaseModule
-from mmseg.models import SegDataPreProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmzeg.models.data_preprocessor import reverses_channels
 from mmzeg.registry import MODELS
 
 
@@ -42,7 +42,7 @@ class CLIPBackbone(BaseModule):
         """Return four maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i) float32, without gradients, for inputs (B, 3, H, W)."""
         return self.clip.feature_maps(inputs)
 
-    def check_normalization(self, preprocessor: SegDataPreProcessor) -> None:
+    def check_normalization(self, preprocessor: nn.Module) -> None:
         """Raise ValueError unless a data preprocessor gives RGB images with CLIP's mean and deviation."""
         mean = [255 * value for value in self.clip.image_mean]
         std = [255 * value for value in self.clip.image_std]
@@ -52,7 +52,7 @@ class CLIPBackbone(BaseModule):
             for given, expected in ((preprocessor.mean, mean), (preprocessor.std, std))
         )
         # mmseg reads BGR.
-        if not has_statistics or not getattr(preprocessor, 'channel_conversion', False):
+        if not has_statistics or not reverses_channels(preprocessor):
             raise ValueError(
                 "CLIPBackbone needs CLIP's own normalization: set model.data_preprocessor to bgr_to_rgb=True, "
                 f'mean={[round(value, 4) for value in mean]}, std={[round(value, 4) for value in std]}'

@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmzeg.models.calibration import calibrate
+from mmzeg.models.data_preprocessor import reverses_channels
 from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.label_map import label_map
@@ -162,7 +163,7 @@ class ZegFormer(ZeroShotSegmentor):
         if getattr(preprocessor, '_enable_normalize', False):
             inputs = inputs * preprocessor.std + preprocessor.mean
         # mmseg reads BGR. Without conversion the network takes BGR, but CLIP still needs RGB.
-        return inputs if getattr(preprocessor, 'channel_conversion', True) else inputs.flip(1)
+        return inputs.flip(1) if reverses_channels(preprocessor) is False else inputs
 
     def _seen_in_host_memory(self) -> Tensor:
         """Return which classes at test are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
