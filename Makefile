@@ -1,6 +1,7 @@
 # make test [STACK=official|onedl] [PYTHON=python3.11]: create the environment if needed, then run the tests.
 # Without STACK and PYTHON, tools/choose_python.sh chooses: Python 3.10 or 3.11 for the official stack, 3.12 for OneDL.
 # make quickstart: create the environment if needed, then train and test ZegFormer on the procedural dataset, and draw the results.
+# make gpu-report: check and measure mmzeg on a GPU, and write work_dirs/gpu_report/gpu_report.md. DEVICE=cpu: with small sizes.
 # make docs: build docs/en as a site in docs/site.
 CHOICE := $(shell bash tools/choose_python.sh '$(STACK)' '$(PYTHON)')
 ifeq ($(CHOICE),)
@@ -11,12 +12,17 @@ override PYTHON := $(word 2,$(CHOICE))
 VENV := .venv/$(STACK)
 STAMP := $(VENV)/.ready
 
-.PHONY: test quickstart docs env lint format wheel clean
+DEVICE ?= cuda
+
+.PHONY: test quickstart gpu-report docs env lint format wheel clean
 test: env
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests
 
 quickstart: env
 	$(VENV)/bin/python tools/world/quickstart.py
+
+gpu-report: env
+	$(VENV)/bin/python tools/gpu_report.py --device $(DEVICE)
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict -f docs/mkdocs.yml

@@ -29,7 +29,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='mmzeg.ResizeShortestEdge', scale=scale, max_size=2048) for scale in (512, 640)],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='mmzeg.RandomFlip', prob=0.0), dict(type='mmzeg.RandomFlip', prob=1.0)],
             [dict(type='mmzeg.LoadLabels')],
             [dict(type='PackSegInputs')],
         ],

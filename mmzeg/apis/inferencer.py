@@ -238,7 +238,9 @@ class ZeroShotInferencer(BaseInferencer):
             clip_logits = None
             if encoded.clip_embeddings is not None:
                 clip_logits = self.model.scorer.classify(encoded.clip_embeddings, vocabulary)
-        return SegmentPredictions(class_logits, encoded.mask_logits, clip_logits, vocabulary, encoded.sizes)
+        return SegmentPredictions(
+            class_logits, encoded.mask_logits, clip_logits, vocabulary, encoded.sizes, self.model.execution
+        )
 
     def fusion(self, mode: str | None = None, lam: float | None = None, gamma: float | None = None) -> ScoreFusion:
         """Return the config's fusion, with the given settings changed; ValueError as in ``mmzeg.ScoreFusion``."""
@@ -348,13 +350,15 @@ class ZeroShotInferencer(BaseInferencer):
         """Return the logits of the segments of images of one size, with the model's current settings."""
         inputs, metas = self._collate(data)
         class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
+        vocabulary = self.model.vocabulary
+        execution = self.model.execution
         predictions = []
         for index, meta in enumerate(metas):
             image_clip_logits = None if clip_logits is None else clip_logits[index]
             sizes = ImageSizes.of(inputs, meta)
             predictions.append(
                 SegmentPredictions(
-                    class_logits[index], mask_logits[index], image_clip_logits, self.model.vocabulary, sizes
+                    class_logits[index], mask_logits[index], image_clip_logits, vocabulary, sizes, execution
                 )
             )
         return predictions

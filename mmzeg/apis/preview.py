@@ -30,7 +30,8 @@ class Preview:
         self.size = tuple(size)
         # Masks (Q, h, w), padded to whole tiles.
         sizes = replace(predictions.sizes, original=self.size)
-        masks = torch.cat(list(mask_rows(predictions.mask_logits, sizes, len(predictions.vocabulary))), 1)
+        num_classes = len(predictions.vocabulary)
+        masks = torch.cat(list(mask_rows(predictions.mask_logits, sizes, num_classes, predictions.execution)), 1)
         rows, columns = (-(-side // TILE_SIDE) for side in self.size)
         padded = F.pad(masks, (0, columns * TILE_SIDE - self.size[1], 0, rows * TILE_SIDE - self.size[0]))
         # Tiles (rows * columns, Q, TILE_SIDE ** 2), and the range of each mask in each tile.

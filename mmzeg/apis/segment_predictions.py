@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mmzeg.models.device_copies import copy_to_device
+from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.label_map import label_and_margin_maps, label_and_query_maps, label_map
@@ -23,6 +26,7 @@ class SegmentPredictions:
         clip_logits (Tensor, optional): (Q, C) of the scorer; None if it did not run.
         vocabulary (Vocabulary): The C classes.
         sizes (ImageSizes): Sizes of the image; the original one is (H, W).
+        execution (Execution): Bounds the tiles in which maps are computed.
     """
 
     class_logits: Tensor
@@ -30,11 +34,12 @@ class SegmentPredictions:
     clip_logits: Tensor | None
     vocabulary: Vocabulary
     sizes: ImageSizes
+    execution: Execution = Execution()
 
     @property
     def seen(self) -> Tensor:
         """(C,) bool: which classes are seen."""
-        return torch.tensor(self.vocabulary.seen_mask, device=self.class_logits.device)
+        return copy_to_device(np.array(self.vocabulary.seen_mask), self.class_logits.device)
 
     def scores(self, fusion: ScoreFusion) -> Tensor:
         """Return the scores (Q, C) of the segments in [0, 1], not calibrated.
@@ -44,11 +49,12 @@ class SegmentPredictions:
         """
         if fusion.needs_scorer and self.clip_logits is None:
             raise ValueError(f"mode {fusion.mode!r} needs CLIP logits, and there are none: use mode='seg'")
-        return fusion(self.class_logits, self.clip_logits, self.seen)
+        return fusion(self.class_logits, self.clip_logits, self._seen_in_host_memory())
 
     def label_map(self, fusion: ScoreFusion) -> Tensor:
         """Return the class indices (H, W) at the image's original size."""
-        return label_map(self.scores(fusion), self.mask_logits, self.sizes, fusion.class_offset(self.seen))
+        class_offset = fusion.class_offset(self.seen)
+        return label_map(self.scores(fusion), self.mask_logits, self.sizes, class_offset, self.execution)
 
     def label_map_and_margins(self, fusion: ScoreFusion) -> tuple[Tensor, Tensor]:
         """Return the class indices (H, W), and their margins (H, W) in [0, 1] over the next class.
@@ -72,10 +78,11 @@ class SegmentPredictions:
         """
         scores = self.scores(fusion)
         class_offset = fusion.class_offset(self.seen)
-        labels, queries = label_and_query_maps(scores, self.mask_logits, self.sizes, class_offset)
+        labels, queries = label_and_query_maps(scores, self.mask_logits, self.sizes, class_offset, self.execution)
         names = self.vocabulary.names
-        # Number the pairs of query and class: each is one segment.
-        pairs = queries * len(names) + labels
+        # Number the pairs of query and class: each is one segment. The host measures them.
+        pairs = (queries * len(names) + labels).cpu()
+        scores = scores.cpu()
         segments = []
         for pair in pairs.unique().tolist():
             query, label = divmod(pair, len(names))
@@ -85,14 +92,15 @@ class SegmentPredictions:
             rows = torch.nonzero(mask.any(1))[:, 0]
             segment['box'] = [int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])]
             if masks:
-                segment['mask'] = mask.cpu().numpy()
+                segment['mask'] = mask.numpy()
             segments.append(segment)
         return labels, sorted(segments, key=lambda segment: -segment['area'])
 
     def semantic_map(self, fusion: ScoreFusion) -> Tensor:
         """Return the calibrated semantic map (C, H, W) at the image's original size."""
         class_offset = fusion.class_offset(self.seen)
-        return semantic_map_at_original_size(self.scores(fusion), self.mask_logits, self.sizes, class_offset)
+        scores = self.scores(fusion)
+        return semantic_map_at_original_size(scores, self.mask_logits, self.sizes, class_offset, self.execution)
 
     def explain_pixel(self, fusion: ScoreFusion, x: int, y: int, top: int = 5) -> dict:
         """Explain the label of one pixel.
@@ -116,7 +124,7 @@ class SegmentPredictions:
         scores = self.scores(fusion)
         # Masks (Q,) at the pixel.
         first_row = 0
-        for tile in mask_rows(self.mask_logits, self.sizes, len(self.vocabulary)):
+        for tile in mask_rows(self.mask_logits, self.sizes, len(self.vocabulary), self.execution):
             if y < first_row + tile.shape[1]:
                 break
             first_row += tile.shape[1]
@@ -145,8 +153,12 @@ class SegmentPredictions:
             if branch_fusion.needs_scorer and clip_logits is None:
                 rankings[branch] = None
             else:
-                rankings[branch] = self._top(branch_fusion(class_logits, clip_logits, self.seen), top)
+                rankings[branch] = self._top(branch_fusion(class_logits, clip_logits, self._seen_in_host_memory()), top)
         return rankings
+
+    def _seen_in_host_memory(self) -> Tensor:
+        """Return which classes are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
+        return torch.from_numpy(np.array(self.vocabulary.seen_mask))
 
     def _top(self, values: Tensor, count: int) -> list[tuple[str, float]]:
         """Return the highest of values (C,) with their class names, best first."""

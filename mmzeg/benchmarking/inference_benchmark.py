@@ -21,8 +21,9 @@ from torch import Tensor
 from mmzeg.benchmarking.inference_cases import InferenceCase, InferenceOptions, build_cases
 from mmzeg.benchmarking.inference_stages import STAGES, configured, stage_methods
 from mmzeg.benchmarking.kernel_counts import KernelCounter
+from mmzeg.benchmarking.operation_count import count_operations
 from mmzeg.benchmarking.random_models import random_clip
-from mmzeg.benchmarking.repeats import measure_interleaved, prepare_benchmark, time_cells
+from mmzeg.benchmarking.repeats import measure_interleaved, prepare_benchmark
 from mmzeg.benchmarking.segment_replacement import TrainedSegments, predict_segments
 from mmzeg.benchmarking.time_and_memory import PeakMemory, Stopwatch
 from mmzeg.clip import CLIP
@@ -33,9 +34,11 @@ from mmzeg.models.classifiers import CLIPTextClassifier
 def run_inference_benchmark(options: InferenceOptions) -> list[dict]:
     """Measure all cases and return their rows, see ``result_rows``.
 
-    Prints what embedding the class names takes, and progress on stderr.
+    Operations are counted in the first round, which warms up. Prints what embedding the class names takes, and progress
+    on stderr.
     """
-    return result_rows(run_cases(options, measure_test), options.batch_size)
+    options = replace(options, warmups=max(1, options.warmups))
+    return result_rows(run_cases(options, count_or_measure), options.batch_size)
 
 
 def run_kernel_count(options: InferenceOptions) -> list[dict]:
@@ -46,17 +49,22 @@ def run_kernel_count(options: InferenceOptions) -> list[dict]:
 def run_cases(options: InferenceOptions, measure: Callable) -> list[InferenceCase]:
     """Build all cases and call ``measure`` on each in turn, see ``measure_test``; returns the cases."""
     device = prepare_benchmark(options.repeats, options.device)
-    with random_clip(options.random_clip, options.seed) as clip:
-        cases = build_cases(options, clip)
+    with ExitStack() as stack:
+        # Files of random CLIPs; None is the CLIP of each config.
+        clips = [stack.enter_context(random_clip(name, options.seed)) for name in options.random_clips or [None]]
+        cases = build_cases(options, clips)
         # Segments of a trained model
         segments = None
         if options.trained:
             num_queries = [case.model.decode_head.query_embed.num_embeddings for case in cases if case.scorer]
             segments = predict_segments(*options.trained, max(num_queries))
-        # Text embeddings, once per config
-        classifiers = {case.config: case.model.decode_head.classifier for case in reversed(cases) if case.scorer}
-        for config, classifier in classifiers.items():
-            print(f'{config}: {embed_class_names(classifier, device)}', flush=True)
+        # Text embeddings, once per config and CLIP
+        models = {(case.config, case.clip): case.model for case in reversed(cases) if case.scorer}
+        for (config, clip), model in models.items():
+            print(f'{config}, {clip}: {embed_class_names(model.decode_head.classifier, device)}', flush=True)
+        for case in cases:
+            if case.scorer:
+                case.scorer.prepare(case.model.vocabulary, device)
         # Random images
         generator = torch.Generator().manual_seed(options.seed)
         shape = (options.batch_size, 3, *options.image_size)
@@ -81,6 +89,18 @@ def make_batch(images: Tensor, original_size: Sequence[int]) -> dict:
         sample.gt_sem_seg = PixelData(data=torch.zeros(1, *original_size, dtype=torch.long))
         samples.append(sample)
     return dict(inputs=list(images), data_samples=samples)
+
+
+def count_or_measure(case: InferenceCase, batch: dict, segments: TrainedSegments | None, device: torch.device) -> None:
+    """Count the operations of a test in the first call for a case, and measure the test in every later one."""
+    if case.operations is None:
+        with configured(case, segments):
+            # Another segmentor's first test fills its caches: SAN embeds the class names.
+            if case.scorer is None:
+                case.model.test_step(copy.deepcopy(batch))
+            case.operations = count_operations(lambda: case.model.test_step(batch))
+    else:
+        measure_test(case, batch, segments, device)
 
 
 @torch.inference_mode()
@@ -135,25 +155,34 @@ def result_rows(cases: Sequence[InferenceCase], batch_size: int = 1) -> list[dic
     """Return a row per case for JSON; ``seconds`` are of a batch.
 
     ``ratio`` is how many times faster than the reference a case is, None without a reference; ``stages`` are seconds.
+    ``gflop`` and ``inputs``, see ``OperationCount``, are None where nothing was counted.
     """
-    references = {(case.config, case.num_empty): case.measurement for case in reversed(cases) if case.is_reference}
+    references = {_setting(case): case.measurement for case in reversed(cases) if case.is_reference}
     rows = []
     for case in cases:
         measurement = case.measurement
-        reference = references.get((case.config, case.num_empty))
+        reference = references.get(_setting(case))
         stages = {stage: measurement.stage_seconds(stage) for stage in STAGES}
         row = dict(
             config=case.config,
+            clip=case.clip,
             variant=case.variant,
             execution=case.execution.mode if case.execution else None,
             empties=case.num_empty,
             **measurement.row(),
         )
+        row['gflop'] = case.operations.gflop if case.operations else None
+        row['inputs'] = case.operations.inputs_text if case.operations else None
         row['images_per_second'] = batch_size / median(measurement.seconds)
         row['ratio'] = measurement.speedup_over(reference) if reference else None
         row['stages'] = stages if case.scorer else None
         rows.append(row)
     return rows
+
+
+def _setting(case: InferenceCase) -> tuple[str, str, int | None]:
+    """Return what a case has in common with the reference that it is compared with."""
+    return case.config, case.clip, case.num_empty
 
 
 def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
@@ -164,6 +193,7 @@ def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
         rows.append(
             dict(
                 config=case.config,
+                clip=case.clip,
                 variant=case.variant,
                 execution=case.execution.mode if case.execution else None,
                 empties=case.num_empty,
@@ -178,36 +208,39 @@ def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
 def kernel_table(rows: Sequence[dict]) -> PrettyTable:
     """Return the rows as a table: kernels of every stage, and after a slash its host waits where there are any."""
     columns = (*STAGES, 'all')
-    table = PrettyTable(('config', 'variant', 'execution', 'empty', *columns), align='r')
+    table = PrettyTable(('config', 'CLIP model', 'variant', 'execution', 'empty', *columns), align='r')
     for row in rows:
         cells = []
         for stage in columns:
             waits = row['waits'].get(stage, 0)
             cells.append(f'{row["kernels"].get(stage, 0)}' + (f' / {waits}' if waits else ''))
         empties = '' if row['empties'] is None else row['empties']
-        table.add_row([row['config'], row['variant'], row['execution'] or '', empties, *cells])
+        table.add_row([row['config'], row['clip'], row['variant'], row['execution'] or '', empties, *cells])
     return table
 
 
 def result_table(rows: Sequence[dict]) -> PrettyTable:
-    """Return the rows as a table."""
-    table = PrettyTable(
-        ['config', 'variant', 'execution', 'empty', 's', 'range', 'image/s', 'x reference', 'peak MiB', *STAGES],
-        align='r',
-    )
+    """Return the rows as a table; times are milliseconds of a batch."""
+    columns = ['config', 'CLIP model', 'variant', 'execution', 'empty', 'ms', 'range', 'image/s', 'x reference']
+    table = PrettyTable([*columns, 'GFLOP', 'peak MiB', *STAGES, 'inputs'], align='r')
     for row in rows:
         stages = row['stages']
+        milliseconds = {name: 1000 * row[name] for name in ('seconds', 'fastest', 'slowest')}
         table.add_row(
             [
                 row['config'],
+                row['clip'],
                 row['variant'],
                 row['execution'] or '',
                 '' if row['empties'] is None else row['empties'],
-                *time_cells(row),
+                f'{milliseconds["seconds"]:.0f}',
+                f'{milliseconds["fastest"]:.0f}-{milliseconds["slowest"]:.0f}',
                 f'{row["images_per_second"]:.3g}',
                 f'{row["ratio"]:.2f}' if row['ratio'] else '',
+                f'{row["gflop"]:.0f}',
                 f'{row["mib"]:.0f}',
-                *(f'{stages[stage]:.2f}' if stages else '' for stage in STAGES),
+                *(f'{1000 * stages[stage]:.0f}' if stages else '' for stage in STAGES),
+                row['inputs'],
             ]
         )
     return table

@@ -10,13 +10,13 @@ from mmzeg.benchmarking.inference_cases import InferenceCase
 from mmzeg.benchmarking.segment_replacement import TrainedSegments, replace_segments
 from mmzeg.clip import CLIP
 from mmzeg.models import ScoreFusion, ZegFormer
-from mmzeg.models.scorers import OnePassScorer
+from mmzeg.models.scorers import CLIPDensePoolScorer, CLIPMaskPromptScorer, OnePassScorer, clip_mask_prompt_scorer
 
 STAGES = ('data', 'backbone', 'head', 'crops', 'CLIP', 'pruning', 'fusion', 'map')
 
 
-def stage_methods(case: InferenceCase) -> dict[tuple[type, str], str]:
-    """Return the methods whose calls are stages: (class, method name) -> stage."""
+def stage_methods(case: InferenceCase) -> dict[tuple[object, str], str]:
+    """Return the methods and functions whose calls are stages: (class or module, name) -> stage."""
     if case.scorer is None:
         return {}
     methods = {
@@ -27,8 +27,13 @@ def stage_methods(case: InferenceCase) -> dict[tuple[type, str], str]:
         (type(case.scorer), 'score_segments'): 'crops',
         (CLIP, 'encode_image'): 'CLIP',
     }
+    if isinstance(case.scorer, CLIPMaskPromptScorer):
+        methods[clip_mask_prompt_scorer, 'encode_with_prompts'] = 'CLIP'
     if isinstance(case.scorer, OnePassScorer):
         methods[type(case.scorer), '_encode_masks'] = 'CLIP'
+    # What remains of CLIP if the backbone's map is reused.
+    if isinstance(case.scorer, CLIPDensePoolScorer):
+        methods[type(case.scorer), 'pool'] = 'CLIP'
     if case.scorer.pruning is not None:
         methods[type(case.scorer.pruning), '__call__'] = 'pruning'
     return methods

@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+# Columns of the rows, for captions
+TRACE_UNITS = '"ms" is the time of all calls, "percent" its part of the time of all kernels.'
+
 
 def top_kernels(call: Callable[[], object], device: torch.device, count: int = 10) -> list[dict]:
     """Return the kernels of a call that take the most time; on a CPU its operations.

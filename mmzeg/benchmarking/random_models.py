@@ -9,13 +9,21 @@ import open_clip
 import torch
 from mmengine.config import Config
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from mmzeg.clip.fast_encoders import reads_class_token
+from mmzeg.models.scorers.mask_prompts import PROMPTS_NAME
 from mmzeg.utils.config_files import read_config
+
+# Layers with mask prompts in OVSeg's released checkpoint.
+OVSEG_PROMPT_DEPTH = 3
 
 
 @contextmanager
 def random_clip(architecture: str | None, seed: int) -> Iterator[dict | None]:
     """Yield the config of a CLIP with random weights, in a file that exists within the ``with`` block.
+
+    The file of a vision transformer that reads a class token also has mask prompts, as OVSeg's.
 
     Args:
         architecture (str, optional): A name of ``open_clip.list_models()``. None: yield None.
@@ -31,7 +39,9 @@ def random_clip(architecture: str | None, seed: int) -> Iterator[dict | None]:
         raise ValueError(f'--random-clip {architecture}: no open_clip architecture; see open_clip.list_models()')
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(seed)
-        state = open_clip.create_model(architecture, force_quick_gelu=False).state_dict()
+        network = open_clip.create_model(architecture, force_quick_gelu=False)
+        state = network.state_dict() | _random_mask_prompts(network.visual)
+        del network
         path = Path(folder, f'{architecture}.safetensors')
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
         # Free the memory of the weights before anything is measured.
@@ -39,10 +49,18 @@ def random_clip(architecture: str | None, seed: int) -> Iterator[dict | None]:
         yield dict(type='mmzeg.CLIP', model=architecture, pretrained=str(path), cache_dir=folder)
 
 
+def _random_mask_prompts(visual: nn.Module) -> dict[str, Tensor]:
+    """Return random mask prompts of OVSeg's depth under their name in a file; nothing if an encoder cannot take any."""
+    if not reads_class_token(visual):
+        return {}
+    num_positions, width = visual.positional_embedding.shape
+    return {PROMPTS_NAME: torch.randn(OVSEG_PROMPT_DEPTH, num_positions - 1, width)}
+
+
 def random_zegformer_config(
     config: str, cfg_options: dict | None = None, clip: dict | None = None, num_classes: int | None = None
 ) -> Config:
-    """Return the config of a ZegFormer for random weights, in fusion mode ``full``.
+    """Return the config of a ZegFormer for random weights, in fusion mode ``full``, or ``geometric`` if it is that.
 
     Args:
         config (str): A config file, or its name in ``configs``.
@@ -61,7 +79,8 @@ def random_zegformer_config(
         cfg.model.backbone.clip = clip or cfg.model.backbone.clip
     else:
         cfg.model.backbone.init_cfg = None
-    cfg.model.fusion = dict(cfg.model.get('fusion') or {}, mode='full')
+    fusion = cfg.model.get('fusion') or {}
+    cfg.model.fusion = dict(fusion, mode='geometric' if fusion.get('mode') == 'geometric' else 'full')
     classifier = cfg.model.decode_head.classifier
     if clip:
         # With random weights one prompt template is as good as eighty.
@@ -72,6 +91,11 @@ def random_zegformer_config(
         classifier.vocabulary = dict(classes=names, unseen=names[-max(1, num_classes // 10) :])
         classifier.pop('train_vocabulary', None)
     return cfg
+
+
+def clip_name(clip: dict) -> str:
+    """Return the name of a CLIP's architecture, or, where its config has none, of its weight file."""
+    return clip.get('model') or Path(clip['pretrained']).name
 
 
 def config_stem(config: str) -> str:

@@ -27,6 +27,10 @@ class ReferenceScorer(BaseScorer):
         self.scorer = scorer
         self.clip = scorer.clip
 
+    def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
+        """Load CLIP and compute the text embeddings."""
+        self.scorer.prepare(vocabulary, device)
+
     @torch.no_grad()
     def encode(self, image: Tensor, mask_logits: Tensor, valid_size: tuple[int, int]) -> Tensor:
         """Return unit embeddings (Q, d) of the crops of one image, averaged over the crop modes."""

@@ -69,11 +69,11 @@ class Stopwatch:
             self._stages.pop()
 
     @contextmanager
-    def watch(self, methods: dict[tuple[type, str], str]) -> Iterator[None]:
+    def watch(self, methods: dict[tuple[object, str], str]) -> Iterator[None]:
         """Add the time of every call of some methods to stages, within the ``with`` block.
 
         Args:
-            methods (dict): (class, method name) -> stage.
+            methods (dict): (class or module, name of a method or function) -> stage.
         """
         with ExitStack() as stack:
             for (owner, name), stage in methods.items():

@@ -19,6 +19,7 @@ from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.clip.tokenizer import get_tokenizer, warn_unreadable_names
 from mmzeg.registry import MODELS
+from mmzeg.utils.half_precision import lacks_precision
 from mmzeg.utils.weight_files import read_state
 
 PRECISIONS = {'auto': None, 'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
@@ -42,7 +43,8 @@ class CLIP:
         pretrained (str): Tag of the model hub, or local file.
         model (str, optional): Name of open_clip's architecture. None: the open_clip_config.json next to the local file
             says it, else the shapes of weights in OpenAI's names.
-        precision (str): ``auto`` (half on CUDA, single on a CPU, as the released code), ``fp32``, ``fp16`` or ``bf16``.
+        precision (str): ``fp32``, ``fp16``, ``bf16``, or ``auto``: half on CUDA, as the released code; single on a CPU,
+            and on a GPU that has no half.
         cache_dir (str, optional): Folder of cached text embeddings. Defaults to $MMZEG_CACHE, else ~/.cache/mmzeg.
 
     Raises:
@@ -247,9 +249,13 @@ class CLIP:
     def dtype_on(self, device: torch.device) -> torch.dtype:
         """Return the type of images and matrix products on a device; raise ValueError if the device lacks it."""
         dtype = PRECISIONS[self.precision]
-        if dtype == torch.float16 and device.type == 'cpu':
-            raise ValueError("CLIP precision 'fp16' needs a GPU: use 'auto', 'fp32' or 'bf16' on the CPU")
-        return dtype or (torch.float16 if device.type == 'cuda' else torch.float32)
+        if dtype is None:
+            is_half = device.type == 'cuda' and lacks_precision(torch.float16, device) is None
+            return torch.float16 if is_half else torch.float32
+        need = lacks_precision(dtype, device)
+        if need:
+            raise ValueError(f"CLIP precision {self.precision!r} {need}: set precision='auto', which fits the device")
+        return dtype
 
     def _loaded_networks(self) -> list[nn.Module]:
         with _LOCK:

@@ -1,6 +1,6 @@
 from .camvid import CamVidDataset
 from .folder_dataset import FolderDataset
-from .transforms import DrawScene, LoadLabels, ResizeShortestEdge
+from .transforms import DrawScene, LoadLabels, PhotoMetricDistortion, RandomFlip, ResizeShortestEdge
 from .world_dataset import WorldDataset, WorldSynonymsDataset
 
 __all__ = [
@@ -8,6 +8,8 @@ __all__ = [
     'DrawScene',
     'FolderDataset',
     'LoadLabels',
+    'PhotoMetricDistortion',
+    'RandomFlip',
     'ResizeShortestEdge',
     'WorldDataset',
     'WorldSynonymsDataset',

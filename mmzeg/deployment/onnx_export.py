@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from mmseg.models import SegDataPreProcessor
+from mmseg.models import SegDataPreProcessor as MMSegSegDataPreProcessor
 from torch import Tensor
 
 import mmzeg
@@ -20,7 +20,7 @@ from mmzeg.deployment.class_embeddings import class_embeddings, write_class_embe
 from mmzeg.deployment.onnx_graphs import ImageEncoder, SegmentPredictor, check_graph, write_graph
 from mmzeg.deployment.onnx_images import padded_size
 from mmzeg.deployment.onnx_runner import CLIP, FORMAT, NAMES, SEGMENTS, SETTINGS
-from mmzeg.models import ScoreFusion, ZegFormer
+from mmzeg.models import ScoreFusion, SegDataPreProcessor, ZegFormer
 from mmzeg.models.channel_order import converts_to_rgb
 from mmzeg.models.scorers import CLIPCropScorer
 
@@ -92,14 +92,14 @@ def write_folder(folder: Path, fill: Callable[[Path], T]) -> T:
 def check_exportable(model: ZegFormer) -> None:
     """Raise ValueError where a component is not one whose arithmetic the runner has."""
     # Subclasses may compute anything, so the types must be equal.
-    for component, exportable in (
+    for component, *exportable in (
         (model, ZegFormer),
-        (model.data_preprocessor, SegDataPreProcessor),
+        (model.data_preprocessor, SegDataPreProcessor, MMSegSegDataPreProcessor),
         (model.fusion, ScoreFusion),
         (model.scorer, CLIPCropScorer),
     ):
-        if component is not None and type(component) is not exportable:
-            raise ValueError(f'{type(component).__name__} has no ONNX form: use {exportable.__name__}')
+        if component is not None and type(component) not in exportable:
+            raise ValueError(f'{type(component).__name__} has no ONNX form: use {exportable[0].__name__}')
     if model.scorer is None:
         return
     if model.scorer.pruning is not None:

@@ -1,6 +1,7 @@
 from .assigners import HungarianAssigner
 from .backbones import CLIPBackbone
 from .classifiers import CLIPTextClassifier, ObjectnessClassifier
+from .data_preprocessor import SegDataPreProcessor
 from .execution import Execution
 from .fusion import ScoreFusion
 from .heads import PerPixelHead, ProposalHead, ZegFormerHead
@@ -35,6 +36,7 @@ __all__ = [
     'ProposalHead',
     'ProposalSegmentor',
     'ScoreFusion',
+    'SegDataPreProcessor',
     'ThresholdPruning',
     'ZegFormer',
     'ZegFormerHead',

@@ -83,7 +83,10 @@ def _base_config(settings: dict) -> dict:
     """Return preprocessor, backbone and test mode, which all models of released cases share."""
     return dict(
         data_preprocessor=dict(
-            type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+            type='mmzeg.SegDataPreProcessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=True,
         ),
         backbone=dict(
             type='ResNet',

@@ -15,6 +15,7 @@ from mmseg.registry import DATASETS
 from mmzeg.datasets.joined_datasets import find_join_problems
 from mmzeg.datasets.transforms.load_image import register_image_loader
 from mmzeg.utils.error_messages import bad_input_message, log_traceback, one_line
+from mmzeg.utils.half_precision import lacks_precision
 from mmzeg.utils.model_zoos import check_zoo_name
 from mmzeg.utils.run_checks import check_run, config_children, datasets_of
 from mmzeg.utils.weight_files import check_finite, read_state
@@ -56,11 +57,8 @@ def check_config(cfg: Config, dataloaders: Sequence[str]) -> None:
                 )
             check_finite(checkpoint, read_state(checkpoint))
     # Device.
-    if is_training and cfg.optim_wrapper.type == 'AmpOptimWrapper' and get_device() == 'cpu':
-        raise ValueError(
-            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none; on the CPU add '
-            '--cfg-options optim_wrapper.type=OptimWrapper'
-        )
+    if is_training and cfg.optim_wrapper.type == 'AmpOptimWrapper':
+        _check_mixed_precision(cfg.optim_wrapper.get('dtype'))
     # Data folders and class lists.
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     for field in dataloaders:
@@ -81,6 +79,23 @@ def check_device(device: str) -> None:
         lacks_gpu = device.startswith('cuda') and not torch.cuda.is_available()
         reason = 'there is no GPU' if lacks_gpu else 'there is no such device'
         raise ValueError(f"device {device!r}: {reason}; use device='cpu'") from error
+
+
+def _check_mixed_precision(dtype: str | torch.dtype | None) -> None:
+    """Raise ValueError if this machine cannot train in mixed precision; float16 is the default of AmpOptimWrapper."""
+    device = torch.device(get_device())
+    if device.type == 'cpu':
+        raise ValueError(
+            'mixed precision (AmpOptimWrapper) needs a GPU, and there is none; on the CPU add '
+            '--cfg-options optim_wrapper.type=OptimWrapper'
+        )
+    name = str(dtype or torch.float16).removeprefix('torch.')
+    need = lacks_precision(getattr(torch, name, None), device)
+    if need:
+        raise ValueError(
+            f'mixed precision (AmpOptimWrapper) in {name} {need}: set optim_wrapper.dtype to a precision that it has, '
+            'or add --cfg-options optim_wrapper.type=OptimWrapper'
+        )
 
 
 def _check_dataset(dataset: dict, field: str) -> None:

@@ -1,5 +1,7 @@
 """An image encoded once and classified many times: equal to whole calls, and to the label maps of every setting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mmzeg.apis import ZeroShotInferencer
 from mmzeg.apis.preview import Preview
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.datasets.world import Scene, draw_scene
+from mmzeg.models import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.vocabulary import Vocabulary
@@ -107,6 +110,35 @@ def test_a_pixel_is_explained(predictions):
         assert 0 <= explanation['mask'] <= 1 and len(explanation['img']) == len(explanation['fused']) == 5
     with pytest.raises(ValueError, match=r'pixel \(120, 0\) is outside the image of 120 x 80'):
         predictions.explain_pixel(FUSION, 120, 0)
+
+
+# Every map that predictions make
+MAPS = {
+    'label map': lambda predictions: predictions.label_map(FUSION).numpy(),
+    'segments': lambda predictions: predictions.label_map_and_segments(FUSION)[0].numpy(),
+    'semantic map': lambda predictions: predictions.semantic_map(FUSION).numpy(),
+    'pixel': lambda predictions: predictions.explain_pixel(FUSION, 50, 33)['score'],
+    'preview': lambda predictions: Preview(predictions, (80, 120)).label_map(FUSION),
+}
+
+
+@pytest.mark.parametrize('name', MAPS)
+def test_execution_bounds_every_map(predictions, name):
+    tiled, batched = (
+        MAPS[name](replace(predictions, execution=execution))
+        for execution in (Execution('tiled', map_mib=0.1), Execution('batched'))
+    )
+    np.testing.assert_allclose(tiled, batched, atol=1e-6)
+    with pytest.raises(ValueError, match='map_mib=0.001 is too small for one row of the label map'):
+        MAPS[name](replace(predictions, execution=Execution(map_mib=0.001)))
+
+
+def test_the_inferencers_maps_take_the_models_execution(inferencer, scene, monkeypatch):
+    encoded = inferencer.encode(scene)
+    monkeypatch.setattr(inferencer.model, 'execution', Execution('batched', map_mib=0.001))
+    assert inferencer.classify(encoded).execution is inferencer.model.execution
+    with pytest.raises(ValueError, match='map_mib=0.001 is too small'):
+        inferencer(scene)
 
 
 def test_without_clip_logits(predictions):

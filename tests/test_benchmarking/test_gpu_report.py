@@ -27,7 +27,8 @@ def test_a_failed_step_does_not_stop_the_others(options, monkeypatch, tmp_path, 
         rows = section.add_table('Steps.')
         for number in (1, 2, 3):
             with section.step(f'step {number}'):
-                rows.append(dict(step=number, speed=number / 3, is_odd=number % 2 == 1, nothing=None))
+                speed = number / 3 if number < 3 else 12345.67
+                rows.append(dict(step=number, speed=speed, is_odd=number % 2 == 1, nothing=None))
                 if number == 2:
                     raise RuntimeError('out of memory\nmore lines')
         return section
@@ -37,12 +38,13 @@ def test_a_failed_step_does_not_stop_the_others(options, monkeypatch, tmp_path, 
     assert made.problems == ['First: step 2: RuntimeError: out of memory']
     assert 'Traceback' in capsys.readouterr().err
     markdown = (tmp_path / 'report/gpu_report.md').read_text()
+    assert 'Sizes are small' in markdown
     assert '- Failed: step 2' in markdown and '## Second' in markdown
     cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in markdown.splitlines()]
-    assert ['3', '1', 'yes', ''] in cells and ['2', '0.6667', 'no', ''] in cells
+    assert ['3', '12346', 'yes', ''] in cells and ['2', '0.6667', 'no', ''] in cells
     content = json.loads((tmp_path / 'report/gpu_report.json').read_text())
     assert [section['title'] for section in content['sections']] == ['First', 'Second']
-    assert content['sections'][0]['tables'][0]['rows'][2]['speed'] == 1 and content['machine']['torch']
+    assert content['sections'][0]['tables'][0]['rows'][2]['speed'] == 12345.67 and content['machine']['torch']
 
 
 def test_no_golden_case_is_a_failure(options):
@@ -87,7 +89,7 @@ def test_labels_that_differ_are_a_failure(options, monkeypatch):
     monkeypatch.setattr(precision_part, 'evaluate', evaluate)
     sizes = replace(SMALL, min_agreement=95.0, max_score_difference=1.5)
     section = precision_part.compare_precisions(replace(options, sizes=sizes))
-    assert [row['agreement'] for row in section.tables[0].rows] == [100, 100, 90]
+    assert [row['equal labels'] for row in section.tables[0].rows] == [100, 100, 90]
     assert section.problems == [
         'CLIP and network bfloat16: only 90.00 % of the labels are equal',
         'CLIP and network bfloat16: hIoU differs by 2.00 points',

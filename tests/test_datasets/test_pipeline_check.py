@@ -25,6 +25,8 @@ CROP = dict(type='RandomCrop', crop_size=(48, 48))
 FLIP = dict(type='RandomFlip', prob=0.5)
 ROTATE = dict(type='mmseg.RandomRotate', prob=0.1, degree=20)
 COLOUR = dict(type='PhotoMetricDistortion')
+# The same transforms in less time
+FAST_FLIP, FAST_COLOUR = dict(FLIP, type='mmzeg.RandomFlip'), dict(type='mmzeg.PhotoMetricDistortion')
 AUGMENT = dict(type='TestTimeAug', transforms=[[dict(RESIZE), dict(RESIZE, scale=(128, 96))], [LABELS], [PACK]])
 
 
@@ -60,6 +62,7 @@ def check(sample, *transforms, is_training=True, needs_labels=True):
         # 2.5 % of the labels stayed on their pixels.
         ([LOAD, RESIZE, LABELS, CROP], 'Resize changes the image before LoadLabels loads its labels'),
         ([LOAD, FLIP, LABELS], 'RandomFlip changes the image before LoadLabels'),
+        ([LOAD, FAST_COLOUR, FAST_FLIP, LABELS], 'RandomFlip changes the image before LoadLabels'),
         ([LOAD, ROTATE, LABELS], 'RandomRotate changes the image before LoadLabels'),
         ([LOAD, dict(CROP, cat_max_ratio=0.75), LABELS], 'RandomCrop changes the image before LoadLabels'),
         ([LOAD, COLOUR, dict(type='mmcv.Pad', size_divisor=50), LABELS], 'Pad changes the image'),
@@ -92,6 +95,7 @@ def test_training_pipelines_that_are_refused(sample, transforms, message):
     [
         [LOAD, LABELS, RESIZE, CROP, FLIP, ROTATE, PACK],
         [LOAD, COLOUR, dict(type='RandomFlip', prob=0.0), LABELS, FLIP, PACK],
+        [LOAD, FAST_COLOUR, dict(FAST_FLIP, prob=0.0), LABELS, FAST_FLIP, PACK],
         [LOAD, dict(type='Resize', scale=(128, 96)), LABELS, PACK],
         [dict(type='Compose', transforms=[LOAD, LABELS]), CROP, PACK],
         [LABELS, LOAD, RESIZE, PACK],
@@ -106,6 +110,7 @@ def test_training_pipelines_that_pass(sample, transforms):
     [
         # mmseg flips predictions back, but not labels.
         ([LOAD, LABELS, FLIP], 'RandomFlip changes labels, .* load the labels after RandomFlip'),
+        ([LOAD, LABELS, FAST_FLIP], 'RandomFlip changes labels, .* load the labels after RandomFlip'),
         ([LOAD, LABELS, RESIZE], 'Resize changes labels'),
         ([LOAD, CROP, LABELS], 'RandomCrop crops, rotates or pads the image, .* remove RandomCrop'),
         ([LOAD, LABELS, CROP], 'RandomCrop crops, rotates or pads the image'),
@@ -127,6 +132,7 @@ def test_test_pipelines_that_are_refused(sample, transforms, message):
     [
         [LOAD, RESIZE, LABELS, PACK],
         [LOAD, dict(RESIZE, keep_ratio=True), dict(type='RandomFlip', prob=1.0), LABELS, PACK],
+        [LOAD, FAST_COLOUR, dict(RESIZE, keep_ratio=True), dict(FAST_FLIP, prob=1.0), LABELS, PACK],
         [LOAD, dict(type='ResizeToMultiple', size_divisor=32), LABELS, PACK],
         [LOAD, LABELS, dict(type='Resize', scale=(128, 96)), PACK],
         [LOAD, AUGMENT],

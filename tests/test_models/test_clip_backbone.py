@@ -1,18 +1,26 @@
 """CLIPBackbone: the released maps, one frozen CLIP in memory, heads of mmseg and mmzeg on it."""
 
 import gc
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
+from safetensors.torch import load_file
 from tiny_clips import CONVNEXT, RESNET, VIT, write_clip
 
 from mmzeg.clip import clip as clip_module
 from mmzeg.models import CLIPBackbone
+from mmzeg.models.scorers import build_scorer
 from mmzeg.registry import MODELS
 
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+GOLDEN = ROOT / 'tests/data/golden/successors'
 CLIP_MEAN = [122.7709383, 116.7460125, 104.09373615]
 CLIP_STD = [68.5005327, 66.6321579, 70.32316305]
 PREPROCESSOR = dict(type='SegDataPreProcessor', mean=CLIP_MEAN, std=CLIP_STD, bgr_to_rgb=True, size_divisor=32)
@@ -274,3 +282,32 @@ def test_one_clip_in_memory(shared_clip_model):
         if type(entry) in (torch.Tensor, torch.nn.Parameter) and entry.shape == largest.shape
     }
     assert copies - other_weights == {largest.data_ptr()}
+
+
+@pytest.mark.parametrize('case', ['fc_clip_convnext', 'fc_clip_resnet'])
+def test_released_maps_and_embeddings(case, tmp_path):
+    """The backbone's maps, and the embeddings that the scorer pools from them, are those of FC-CLIP's code."""
+    folder = GOLDEN / case
+    settings = json.loads((folder / 'case.json').read_text())
+    golden = {name: tensor.float() for name, tensor in load_file(folder / 'tensors.safetensors').items()}
+    shutil.copy(folder / 'clip.safetensors', tmp_path)
+    sidecar = dict(model_cfg=settings['clip'], preprocess_cfg=dict(mean=settings['mean'], std=settings['std']))
+    (tmp_path / 'open_clip_config.json').write_text(json.dumps(sidecar))
+    clip = dict(type='mmzeg.CLIP', pretrained=str(tmp_path / 'clip.safetensors'))
+    kind = case.removeprefix('fc_clip_')
+    scorer = build_scorer(dict(Config.fromfile(CONFIGS / f'_base_/scorers/fc_clip_{kind}.py').scorer, clip=clip))
+    backbone = CLIPBackbone(clip)
+    mean, std = (torch.tensor(settings[name])[:, None, None] for name in ('mean', 'std'))
+    inputs = (golden['image'] / 255 - mean) / std
+    maps = backbone(inputs[None])
+    for stage, stage_map in enumerate(maps, 2):
+        expected = golden[f'res{stage}']
+        torch.testing.assert_close(stage_map[0], expected, rtol=0, atol=1e-3 * expected.abs().max().item())
+    assert scorer.reuses_features(backbone)
+    size = tuple(golden['image'].shape[1:])
+    (embeddings,) = scorer.encode_batch([golden['image']], [golden['mask_logits']], [size], features=maps[-1])
+    # The released embedding of a mask that covers no cell is NaN with a ResNet, and zero here.
+    is_valid = golden['embeddings'].isfinite().all(1)
+    assert not embeddings[0, ~is_valid].any() and is_valid.sum() > 5
+    expected = golden['embeddings'][is_valid]
+    torch.testing.assert_close(embeddings[0, is_valid], expected, rtol=0, atol=1e-3 * expected.abs().max().item())

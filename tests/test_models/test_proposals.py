@@ -246,7 +246,7 @@ def test_the_masks_of_mmsegs_maskformer(small_config):
     torch.testing.assert_close(semantic_map, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(objectness.sigmoid(), 1 - probs[..., -1], rtol=1e-4, atol=1e-5)
     assert proposals.preprocessor == dict(
-        type='mmseg.SegDataPreProcessor',
+        type='mmzeg.SegDataPreProcessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

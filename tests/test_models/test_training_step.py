@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -43,7 +44,8 @@ def build_model(cfg, monkeypatch):
 
 
 def four_images():
-    """Return inputs (4, 3, 64, 64) and samples of three classes each, with unlabelled pixels."""
+    """Return a batch as a data loader gives it: images of 64 x 64, three classes in each, and unlabelled pixels."""
+    images = torch.randint(0, 256, (4, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     samples = []
     for image in range(4):
         labels = torch.full((1, SIDE, SIDE), 255)
@@ -52,14 +54,28 @@ def four_images():
         sample = SegDataSample(metainfo=dict(img_path=f'{image}.jpg', seg_map_path=f'{image}.png'))
         sample.gt_sem_seg = PixelData(data=labels)
         samples.append(sample)
-    return torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), samples
+    return dict(inputs=list(images), data_samples=samples)
+
+
+def losses_of(model, batch):
+    """Return the losses of a batch, and what is optimized, as MMEngine's ``train_step`` computes them."""
+    data = model.data_preprocessor(batch, True)
+    losses = model.loss(data['inputs'], data['data_samples'])
+    return losses, model.parse_losses(losses)[0]
+
+
+def mark_host(counter, batch):
+    """Let a batch count as one in host memory, where a data loader puts it."""
+    for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
+        counter.mark_host(tensor)
 
 
 def count_step(model):
-    """Return the counter of forward pass and losses of four images."""
-    inputs, samples = four_images()
+    """Return the counter of a training step of four images: data preprocessor, forward pass and losses."""
+    batch = four_images()
     with KernelCounter(CPU) as counter:
-        model.parse_losses(model.loss(inputs, samples))
+        mark_host(counter, batch)
+        losses_of(model, batch)
     return counter
 
 
@@ -74,6 +90,20 @@ def test_kernels_and_host_waits_of_four_images(coco_config, monkeypatch, ignore_
     counter = count_step(build_model(coco_config, monkeypatch))
     assert counter.num_waits == num_waits, counter.wait_sites
     assert counter.num_kernels <= max_kernels
+
+
+def test_host_waits_of_a_step_with_backward_and_optimizer(coco_config, monkeypatch):
+    model = build_model(coco_config, monkeypatch)
+    optim_wrapper = Config.fromfile(CONFIGS / 'zegformer_r50_coco.py').optim_wrapper
+    # The scaling of losses for half precision needs a GPU.
+    optim_wrapper.update(type='OptimWrapper')
+    optim_wrapper = build_optim_wrapper(model, optim_wrapper)
+    batch = four_images()
+    with KernelCounter(CPU) as counter:
+        mark_host(counter, batch)
+        model.train_step(batch, optim_wrapper)
+    # One more than forward pass and losses: the norm of the gradients, which MMEngine logs
+    assert counter.num_waits == 5, counter.wait_sites
 
 
 def test_a_wait_per_image_is_counted(coco_config, monkeypatch):
@@ -92,12 +122,11 @@ def test_a_wait_per_image_is_counted(coco_config, monkeypatch):
 def test_every_new_tensor_takes_its_device_from_an_input(coco_config, monkeypatch, fields):
     coco_config.decode_head.update(fields)
     model = build_model(coco_config, monkeypatch)
-    inputs, samples = four_images()
+    batch = four_images()
     # A tensor that is made without a device is one of the default device, which here has no values.
     torch.set_default_device('meta')
     try:
-        losses = model.loss(inputs, samples)
-        loss, _ = model.parse_losses(losses)
+        losses, loss = losses_of(model, batch)
         loss.backward()
     finally:
         torch.set_default_device(None)

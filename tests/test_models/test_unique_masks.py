@@ -1,8 +1,10 @@
 """Equal masks form one group, in the order of the queries; all empty masks are equal."""
 
+import pytest
 import torch
 
-from mmzeg.models.scorers.unique_masks import unique_masks
+from mmzeg.benchmarking.kernel_counts import KernelCounter
+from mmzeg.models.scorers.unique_masks import hash_masks, unique_masks
 
 
 def rectangle(columns, value=9.0):
@@ -40,3 +42,44 @@ def test_all_empty_masks_are_one_group():
 def test_a_mask_of_minus_one_is_empty():
     ((unique, indices),) = unique_masks([torch.full((3, 4, 6), -1.0)])
     assert unique.shape == (1, 4, 6) and indices.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_several_images_of_different_sizes(dtype):
+    first = torch.stack([rectangle(columns) for columns in (2, 2, 3)]).to(dtype)
+    second = torch.stack([rectangle(columns).t() for columns in (3, 0, 0, 3, 1)]).to(dtype)
+    alone = [*unique_masks([first]), *unique_masks([second])]
+    assert [len(masks) for masks, _ in alone] == [2, 3]
+    for (masks, indices), (expected, expected_indices) in zip(unique_masks([first, second]), alone, strict=True):
+        assert torch.equal(masks, expected) and torch.equal(indices, expected_indices)
+    assert alone[1][1].tolist() == [0, 1, 1, 0, 2]
+
+
+def test_different_masks_with_equal_hashes_stay_apart():
+    """The corners of a rectangle may be swapped: the sums of rows and columns stay."""
+    mask = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    mask[0, 0] = mask[2, 3] = 1.5
+    mask[0, 3] = mask[2, 0] = 0.5
+    swapped = mask.clone()
+    swapped[0, 0] = swapped[2, 3] = 0.5
+    swapped[0, 3] = swapped[2, 0] = 1.5
+    masks = torch.stack([mask, swapped, mask])
+    assert len(hash_masks(masks).unique()) == 1 and not torch.equal(mask, swapped)
+    ((unique, indices),) = unique_masks([masks])
+    assert torch.equal(unique, masks[:2]) and indices.tolist() == [0, 1, 0]
+
+
+def test_the_hash_tells_many_masks_apart():
+    """Boxes of one size, of two values: as masks of a file have them."""
+    masks = torch.full((24 * 24, 32, 32), -9.0)
+    for index, mask in enumerate(masks):
+        row, column = divmod(index, 24)
+        mask[row : row + 8, column : column + 8] = 9.0
+    assert len(hash_masks(masks).unique()) == len(masks)
+
+
+def test_one_wait_for_all_images():
+    images = [torch.stack([rectangle(columns) for columns in (2, 3, 0, 2, 4)])] * 3
+    with KernelCounter(torch.device('cpu')) as counter:
+        unique_masks(images)
+    assert counter.num_waits == 1, counter.wait_sites

@@ -25,7 +25,7 @@ def test_complete_report(tmp_path):
     assert [values[case] for case in ('r50_single', 'r50_batch2', 'per_pixel')] == [107, 103, 7]
     assert all(row['off'] == 0 and row['values'] > 0 for row in golden)
     # Half precision
-    agreement = {row['precision']: row['agreement'] for row in precision['tables'][0]['rows']}
+    agreement = {row['precision']: row['equal labels'] for row in precision['tables'][0]['rows']}
     assert agreement['float32'] == 100 and 95 <= agreement['CLIP bfloat16'] <= 100 and len(agreement) == 3
     # Training
     rows = training['tables'][0]['rows']
@@ -42,7 +42,9 @@ def test_complete_report(tmp_path):
     assert len(traces) == 3 and all(len(table['rows']) == 10 for table in traces)
     # Markdown
     markdown = (tmp_path / 'gpu_report.md').read_text()
-    assert markdown.count('\n## ') == 4 and 'Failed' not in markdown
+    assert markdown.count('\n## ') == 4 and 'Failed' not in markdown and 'Sizes are small' in markdown
+    # A caption below every table but the machine's
+    assert markdown.count('\n\n*') == markdown.count('\n| :--') - 1 == sum(len(s['tables']) for s in report['sections'])
 
 
 def test_one_part_and_its_failure(tmp_path):
@@ -50,12 +52,13 @@ def test_one_part_and_its_failure(tmp_path):
     (tmp_path / 'broken/case.json').write_text('{"kind": "other"}')
     result = run('--device', 'cpu', '--only', 'parity', '--golden', tmp_path, '--out', tmp_path / 'out')
     assert result.returncode == 1
-    assert result.stdout.splitlines()[-1].startswith(
-        'failed: Parity with the released code: broken, batched: ValueError'
-    )
+    failure = result.stdout.splitlines()[-1]
+    assert failure.startswith('failed: Parity with the released code: broken, batched: ValueError')
     assert (tmp_path / 'out/gpu_report.md').is_file()
 
 
 def test_no_gpu():
     result = run('--device', 'cuda:99')
-    assert result.returncode == 2 and "device 'cuda:99'" in result.stderr and 'Traceback' not in result.stderr
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mmzeg: error: device 'cuda:99'")

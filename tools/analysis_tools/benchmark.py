@@ -1,4 +1,4 @@
-"""Measure time and memory of a test image by stages, for several configs and scorers, interleaved in one run.
+"""Measure time, operations and memory of a test image, for several configs and scorers, interleaved in one run.
 
 python tools/analysis_tools/benchmark.py configs/zegformer_r50_coco.py --random-clip ViT-B-16 --empties 0 60
 """
@@ -15,7 +15,8 @@ from mmzeg.benchmarking.inference_benchmark import (
     run_inference_benchmark,
     run_kernel_count,
 )
-from mmzeg.benchmarking.inference_cases import VARIANTS, InferenceOptions
+from mmzeg.benchmarking.inference_cases import InferenceOptions
+from mmzeg.benchmarking.inference_variants import DEFAULT_VARIANTS, VARIANTS
 from mmzeg.benchmarking.repeats import describe_run
 from mmzeg.clip.clip import PRECISIONS
 from mmzeg.models.execution import MODES
@@ -26,7 +27,13 @@ from mmzeg.utils.preflight import one_line_errors
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('configs', nargs='+', help='config files of ZegFormers; weights are random')
-    parser.add_argument('--variants', nargs='+', choices=list(VARIANTS), default=list(VARIANTS), help='scorers')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        choices=VARIANTS,
+        default=DEFAULT_VARIANTS,
+        help='scorers; each is measured with every config and CLIP that it fits',
+    )
     parser.add_argument(
         '--baselines',
         nargs='+',
@@ -55,7 +62,14 @@ def parse_args() -> argparse.Namespace:
         dest='trained',
         help='use masks and no-object scores of this trained model',
     )
-    parser.add_argument('--random-clip', metavar='MODEL', help='an architecture of open_clip, with random weights')
+    parser.add_argument(
+        '--random-clip',
+        nargs='+',
+        default=[],
+        metavar='MODEL',
+        dest='random_clips',
+        help='architectures of open_clip, with random weights',
+    )
     parser.add_argument('--precision', choices=list(PRECISIONS), help="of CLIP; not of the reference's")
     parser.add_argument(
         '--classes', type=int, dest='num_classes', help="number of made-up classes that replace the config's"

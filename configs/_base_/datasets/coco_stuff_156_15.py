@@ -16,8 +16,8 @@ train_pipeline = [
         max_size=2560,
     ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmzeg.PhotoMetricDistortion'),
+    dict(type='mmzeg.RandomFlip', prob=0.5),
     dict(type='Pad', size=crop_size, pad_val=dict(img=(128, 128, 128), seg=255)),
     dict(type='PackSegInputs'),
 ]
@@ -33,7 +33,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='mmzeg.ResizeShortestEdge', scale=scale, max_size=2560) for scale in (512, 640, 768)],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='mmzeg.RandomFlip', prob=0.0), dict(type='mmzeg.RandomFlip', prob=1.0)],
             [dict(type='mmzeg.LoadLabels')],
             [dict(type='PackSegInputs')],
         ],

@@ -3,6 +3,8 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     persistent_workers=True,
+    # A thread copies images to pinned memory, from which copies to a GPU do not wait.
+    pin_memory=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
 )
 val_dataloader = dict(

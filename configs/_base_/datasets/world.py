@@ -42,7 +42,7 @@ dataset_type = 'mmzeg.WorldDataset'
 size = 160
 train_pipeline = [
     dict(type='mmzeg.DrawScene'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='mmzeg.RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [dict(type='mmzeg.DrawScene'), dict(type='PackSegInputs')]
@@ -53,7 +53,7 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale_factor=factor) for factor in (1.0, 1.25)],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='mmzeg.RandomFlip', prob=0.0), dict(type='mmzeg.RandomFlip', prob=1.0)],
             [dict(type='PackSegInputs')],
         ],
     ),

@@ -11,7 +11,8 @@ def check_parity(options: ReportOptions) -> Section:
     """Compare mmzeg with the released code's tensors on the device, in every execution mode."""
     section = Section('Parity with the released code')
     rows = section.add_table(
-        'Values of the golden cases in float32, and how many are off by more than `check_parity.py` allows.'
+        'Golden cases in float32 without TF32: values that `check_parity.py` compares with those of the released code, '
+        'and how many are off by more than it allows. Execution matters to ZegFormer only.'
     )
     folders = sorted(path.parent for path in options.golden.glob('**/case.json'))
     section.check(bool(folders), f'{options.golden}: no golden case: give the folder as --golden')

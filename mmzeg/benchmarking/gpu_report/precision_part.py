@@ -48,7 +48,8 @@ def compare_precisions(options: ReportOptions) -> Section:
     sizes = options.sizes
     rows = section.add_table(
         f'Test split of the procedural dataset, {sizes.world_images} images, `{CONFIG}` after {sizes.world_iterations} '
-        'training iterations: labels equal to those in float32, and scores.'
+        'training iterations. "equal labels" is the percentage of the pixels that have the same class as in float32. '
+        'Scores are in percent.'
     )
     settings = [FLOAT32, *(FLOAT16 if options.torch_device.type == 'cuda' else ()), *BFLOAT16]
     cfg = read_config(CONFIG)
@@ -66,7 +67,7 @@ def compare_precisions(options: ReportOptions) -> Section:
             pairs = zip(predictions, baseline, strict=True)
             num_equal = sum((ours == reference).sum().item() for ours, reference in pairs)
             agreement = 100 * num_equal / sum(prediction.numel() for prediction in baseline)
-            rows.append(dict(precision=setting.name, agreement=agreement, **metrics))
+            rows.append({'precision': setting.name, 'equal labels': agreement, **metrics})
             problem = f'{setting.name}: only {agreement:.2f} % of the labels are equal'
             section.check(agreement >= sizes.min_agreement, problem)
             for score in SCORES:

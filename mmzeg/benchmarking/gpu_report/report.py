@@ -8,7 +8,7 @@ from mmengine.logging import MMLogger
 from prettytable import PrettyTable, TableStyle
 
 from mmzeg.benchmarking.gpu_report.machine import describe_machine
-from mmzeg.benchmarking.gpu_report.options import ReportOptions
+from mmzeg.benchmarking.gpu_report.options import SMALL, ReportOptions
 from mmzeg.benchmarking.gpu_report.parity_part import check_parity
 from mmzeg.benchmarking.gpu_report.precision_part import compare_precisions
 from mmzeg.benchmarking.gpu_report.section import Section
@@ -32,10 +32,12 @@ class Report:
     Args:
         machine (dict[str, str]): See ``describe_machine``.
         sections (list[Section]): One per part.
+        has_small_sizes (bool): Whether sizes are those of a CPU. Defaults to False.
     """
 
     machine: dict[str, str]
     sections: list[Section]
+    has_small_sizes: bool = False
 
     @property
     def problems(self) -> list[str]:
@@ -51,6 +53,8 @@ class Report:
         name = self.machine.get('GPU', self.machine['processor'])
         seconds = sum(section.seconds for section in self.sections)
         heading = f'# {name}\n\nMade by `tools/gpu_report.py` in {seconds / 60:.1f} minutes.'
+        if self.has_small_sizes:
+            heading += ' Sizes are small: this shows that everything runs, and its times say nothing about speed.'
         return '\n\n'.join([heading, str(table), *(section.markdown() for section in self.sections)]) + '\n'
 
     def write(self, folder: Path) -> None:
@@ -73,7 +77,7 @@ def make_report(options: ReportOptions, parts: Sequence[str], folder: Path) -> R
     # MMEngine logs every weight that is initialized.
     MMLogger.get_instance('gpu_report', log_level='WARNING')
     device = prepare_benchmark(options.sizes.repeats, options.device)
-    report = Report(describe_machine(device), [])
+    report = Report(describe_machine(device), [], has_small_sizes=options.sizes is SMALL)
     for part in parts:
         report.sections.append(PARTS[part](options))
         report.write(folder)

@@ -84,9 +84,12 @@ class Section:
 
 
 def _format(value: object) -> str:
-    """Return a cell: floats with four digits, nothing for None."""
+    """Return a cell: floats with four digits or more, nothing for None."""
     if value is None:
         return ''
     if isinstance(value, bool):
         return 'yes' if value else 'no'
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        # No exponent in large numbers
+        return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.4g}'
+    return str(value)

@@ -9,7 +9,7 @@ from mmzeg.benchmarking.gpu_report.section import Section
 from mmzeg.benchmarking.inference_benchmark import measure_test, result_rows, run_cases
 from mmzeg.benchmarking.inference_cases import InferenceCase, InferenceOptions
 from mmzeg.benchmarking.inference_stages import configured
-from mmzeg.benchmarking.kernel_trace import top_kernels
+from mmzeg.benchmarking.kernel_trace import TRACE_UNITS, top_kernels
 from mmzeg.benchmarking.segment_replacement import TrainedSegments
 
 CONFIG = 'zegformer_{}_coco'
@@ -23,15 +23,17 @@ def measure_speed(options: ReportOptions) -> Section:
     sizes = options.sizes
     height, width = sizes.image_size
     rows = section.add_table(
-        f'Seconds per batch of random images of {height} x {width}: median of {sizes.repeats} after {sizes.warmups}. '
-        'Weights are random. Pruning and merging (guaranteed, threshold, merged) depend on the masks: with those of a '
-        'trained model they skip more.'
+        f'Seconds per batch of random images of {height} x {width}: median and range of {sizes.repeats} after '
+        f'{sizes.warmups}; columns from "backbone" on are the seconds of the stages that take the most. "exact" is the '
+        'published scorer, one crop per segment. "guaranteed" and "threshold" have pruning, "merged" has '
+        '`merge_iou_thr`, "one-pass" is `CLIPMaskScorer`. Weights are random: pruning and merging skip more with the '
+        'masks of a trained model.'
     )
     for batch_size in sizes.test_batches:
         for backbone in sizes.backbones:
             config = CONFIG.format(backbone)
             with section.step(f'{config}, batch {batch_size}'):
-                measured = run_group(options, batch_size, section, configs=(config,), random_clip=sizes.clip)
+                measured = run_group(options, batch_size, section, configs=(config,), random_clips=(sizes.clip,))
                 rows.extend(measured)
             maskformer = MASKFORMER.format(backbone)
             with section.step(f'{maskformer}, batch {batch_size}'):
@@ -74,7 +76,7 @@ def run_group(options: ReportOptions, batch_size: int, section: Section, **field
 
     cases = run_cases(inference, measure)
     for label, kernels in traces.items():
-        caption = f'Kernels of a batch of {batch_size} that take the most time: {label}.'
+        caption = f'Kernels that take the most time in a batch of {batch_size}: {label}. {TRACE_UNITS}'
         section.add_table(caption).extend(kernels)
     return [_row(row, batch_size) for row in result_rows(cases, batch_size)]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmzeg.benchmarking.gpu_report.options import MASKFORMER, ReportOptions
 from mmzeg.benchmarking.gpu_report.section import Section
-from mmzeg.benchmarking.kernel_trace import top_kernels
+from mmzeg.benchmarking.kernel_trace import TRACE_UNITS, top_kernels
 from mmzeg.benchmarking.random_models import random_clip
 from mmzeg.benchmarking.time_and_memory import PeakMemory
 from mmzeg.benchmarking.training_benchmark import TrainingOptions, build_cases, random_batch
@@ -74,8 +74,9 @@ def measure_training(options: ReportOptions) -> Section:
     sizes = options.sizes
     rows = section.add_table(
         f'{sizes.training_iterations} iterations of {sizes.training_batch} random images of {sizes.crop_size} x '
-        f'{sizes.crop_size}, data loading left out. "last loss" is the mean loss of the last third of the iterations. '
-        f'Mixed precision is {str(options.half).removeprefix("torch.")}.'
+        f'{sizes.crop_size}, without data loading; speed is of the second half. "last loss" is the mean loss of '
+        'the last third of the iterations, "smallest term" the loss term with the smallest value in any iteration. '
+        f'Mixed precision is {str(options.half).removeprefix("torch.")}. Weights and CLIP are random.'
     )
     for backbone in sizes.backbones:
         for config in (CONFIG.format(backbone), MASKFORMER.format(backbone)):
@@ -89,7 +90,9 @@ def measure_training(options: ReportOptions) -> Section:
                     section.check(curve.is_finite, f'{config}, {precision}: a loss is not finite')
                     section.check(value > 0, f'{config}, {precision}: {name} is {value}')
                     if kernels:
-                        caption = f'Kernels of one iteration that take the most time: {config}, {precision}.'
+                        caption = (
+                            f'Kernels that take the most time in one iteration: {config}, {precision}. {TRACE_UNITS}'
+                        )
                         section.add_table(caption).extend(kernels)
             if len(curves) == 2:
                 difference = abs(curves['mixed'].last_loss / curves['float32'].last_loss - 1)

@@ -57,6 +57,9 @@ class LoadImageNamingFile(LoadImageFromFile):
         # OpenCV returns None for what it cannot read.
         if image is None:
             raise ValueError(f'{path}: truncated or not an image; make or download it again')
+        # mmcv makes BGR of Pillow's RGB by a view with a negative stride, which every later transform copies slowly.
+        if image.ndim == 3 and image.strides[2] < 0:
+            image = cv2.cvtColor(image[..., ::-1], cv2.COLOR_RGB2BGR)
         return image
 
 

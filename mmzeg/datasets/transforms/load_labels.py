@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import mmengine.fileio as fileio
 import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations
@@ -47,28 +48,50 @@ class LoadLabels(LoadAnnotations):
         # Map the values of the file to class indices.
         table = label_lookup_table(results.get('label_map'), results.get('reduce_zero_label', False), ignore_index)
         if table is not None:
-            num_missing = max(0, labels.max() + 1 - len(table))
+            num_missing = max(0, int(labels.max()) + 1 - len(table))
             table = np.append(table, np.full(num_missing, -1))
-            class_indices = table[labels]
-            if class_indices.min() < 0:
+            is_unknown = look_up(labels, table < 0)
+            if is_unknown.any():
                 raise ValueError(
-                    f'{path}: value {labels[class_indices < 0][0]} is no class of the dataset and not ignored: correct '
+                    f'{path}: value {labels[is_unknown][0]} is no class of the dataset and not ignored: correct '
                     'the label map or the list of classes'
                 )
-            labels = class_indices
+            # No value that the label map holds is below 0.
+            labels = look_up(labels, table.clip(min=0))
 
-        dtype = np.uint8 if max(labels.max(), ignore_index) < 256 else np.uint16
-        results['gt_seg_map'] = labels.astype(dtype)
+        results['gt_seg_map'] = labels.astype(np.uint8 if max(labels.max(), ignore_index) < 256 else np.uint16)
         results['seg_fields'].append('gt_seg_map')
 
 
+def look_up(labels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return the entries of a table (V,) for all values of a label map (H, W).
+
+    Args:
+        labels (ndarray): Values in 0..V-1.
+        table (ndarray): bool, or integers from 0 on.
+
+    Returns:
+        ndarray: (H, W), in the smallest type of integers that holds the table.
+    """
+    small_table = table if table.dtype == bool else table.astype(np.min_scalar_type(table.max()))
+    if labels.itemsize > 1 or small_table.itemsize > 1:
+        return small_table.take(labels)
+    # OpenCV looks bytes up faster.
+    bytes_table = np.zeros(256, np.uint8)
+    bytes_table[: len(table)] = small_table[:256]
+    return cv2.LUT(labels, bytes_table).view(small_table.dtype)
+
+
 def read_label_map(path: str, content: bytes, ignore_index: int) -> np.ndarray:
-    """Decode a label map: the values (H, W) int64 in its file.
+    """Decode a label map: the values (H, W) in its file.
 
     Args:
         path (str): The file's name, for error messages.
         content (bytes): The file's content.
         ignore_index (int): Value of pixels without a class.
+
+    Returns:
+        ndarray: uint8 for a file of up to 8 bits, else int64.
 
     Raises:
         ValueError: Truncated or not an image, several channels, a lossy format, or 8 bits where ``ignore_index`` needs
@@ -103,7 +126,7 @@ def read_label_map(path: str, content: bytes, ignore_index: int) -> np.ndarray:
             f'{path}: a label map of 8 bits in a dataset of 16 bits (ignored value {ignore_index}): make it again by '
             "the dataset's converter"
         )
-    return labels.astype(np.int64)
+    return labels.astype(np.uint8 if labels.itemsize == 1 else np.int64)
 
 
 def size_remedy(

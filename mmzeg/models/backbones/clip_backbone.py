@@ -2,8 +2,7 @@
 
 import torch
 from mmengine.model import BaseModule
-from mmseg.models import SegDataPreProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmzeg.models.channel_order import converts_to_rgb
 from mmzeg.registry import MODELS
@@ -43,7 +42,7 @@ class CLIPBackbone(BaseModule):
         """Return four maps (B, c_i, H / 4 / 2^i, W / 4 / 2^i) float32, without gradients, for inputs (B, 3, H, W)."""
         return self.clip.feature_maps(inputs)
 
-    def check_normalization(self, preprocessor: SegDataPreProcessor) -> None:
+    def check_normalization(self, preprocessor: nn.Module) -> None:
         """Raise ValueError unless a data preprocessor gives RGB images with CLIP's mean and deviation."""
         mean = [255 * value for value in self.clip.image_mean]
         std = [255 * value for value in self.clip.image_std]

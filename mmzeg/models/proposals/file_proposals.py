@@ -36,7 +36,7 @@ class FileProposals(BaseModule):
     @property
     def preprocessor(self) -> dict:
         """Config of the data preprocessor: images stay as they are, but RGB."""
-        return dict(type='mmseg.SegDataPreProcessor', bgr_to_rgb=True)
+        return dict(type='mmzeg.SegDataPreProcessor', bgr_to_rgb=True)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, batch_img_metas: list[dict]) -> ProposalBatch:

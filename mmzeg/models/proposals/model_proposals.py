@@ -50,14 +50,14 @@ class ModelProposals(BaseModule):
 
     @property
     def preprocessor(self) -> dict:
-        """Config of mmseg's data preprocessor with the normalization and padding of the model."""
+        """Config of the data preprocessor with the normalization and padding of the model."""
         given = self._preprocessor
         test_cfg = given.get('test_cfg')
         if test_cfg is None and given.get('pad_size_divisor', 1) > 1:
             test_cfg = dict(size_divisor=given.pad_size_divisor)
         fields = {name: given.get(name) for name in ('mean', 'std')}
         channels = {name: given.get(name, False) for name in ('bgr_to_rgb', 'rgb_to_bgr')}
-        return dict(type='mmseg.SegDataPreProcessor', test_cfg=test_cfg, **fields, **channels)
+        return dict(type='mmzeg.SegDataPreProcessor', test_cfg=test_cfg, **fields, **channels)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, batch_img_metas: list[dict]) -> ProposalBatch:

@@ -7,13 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
-from mmzeg.models.scorers.crops import CROP_MODES, crop_segments, mask_probabilities
+from mmzeg.models.scorers.crops import CROP_MODES, bytes_per_crop, crop_segments, mask_probabilities
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
-
-# Memory for each pixel of the image: a mask of float32; the binary mask, and the masked image of float32.
-MASK_BYTES = 4
-CUT_BYTES = 1 + 3 * 4
 
 
 @MODELS.register_module()
@@ -62,7 +58,9 @@ class CLIPCropScorer(CLIPScorer):
         # Encode equal masks once.
         masks, mask_indices = zip(*unique_masks(mask_logits), strict=True)
         # Encode the crops chunk by chunk.
-        chunk_size = self.execution.crops_per_chunk(self._bytes_per_crop(images), images[0].device)
+        device = images[0].device
+        num_bytes = bytes_per_crop(images, self.clip.image_size, self.clip.activation_bytes(device))
+        chunk_size = self.execution.crops_per_chunk(num_bytes, device)
         embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)
         # Hand each query the embedding of its mask.
         per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
@@ -84,13 +82,6 @@ class CLIPCropScorer(CLIPScorer):
             crops = [crop_segments(image, masks, size, crop_mode, is_batched) for image, masks in image_masks]
             embeddings.append(self.clip.encode_image(torch.cat(crops)))
         return torch.stack(embeddings)
-
-    def _bytes_per_crop(self, images: Sequence[Tensor]) -> int:
-        """Return an estimate of the memory that one crop takes, in bytes: its mask, and then its cutting or CLIP."""
-        num_pixels = max(image.shape[1] * image.shape[2] for image in images)
-        height, width = self.clip.image_size
-        activations = self.clip.activation_bytes(images[0].device)
-        return MASK_BYTES * num_pixels + max(CUT_BYTES * num_pixels, activations) + 2 * 4 * 3 * height * width
 
 
 def _chunks(mask_logits: Sequence[Tensor], size: int) -> Iterator[list[tuple[int, Tensor]]]:

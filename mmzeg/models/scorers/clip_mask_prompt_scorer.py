@@ -9,15 +9,11 @@ from torch import Tensor, nn
 
 from mmzeg.clip.fast_encoders import reads_class_token
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
-from mmzeg.models.scorers.crops import mask_probabilities
+from mmzeg.models.scorers.crops import bytes_per_crop, mask_probabilities
 from mmzeg.models.scorers.mask_prompts import check_mask_prompts, encode_with_prompts, read_mask_prompts
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
-
-# Crops per pass of CLIP, as of CLIPCropScorer.
-CPU_CHUNK_SIZE = 6
-GPU_CHUNK_SIZE = 32
 
 
 @MODELS.register_module()
@@ -32,11 +28,9 @@ class CLIPMaskPromptScorer(CLIPScorer):
         clip, prompts, pruning, merge_iou_thr, logit_scale: See ``CLIPScorer``.
         mask_prompts (str, optional): Weight file that holds ``visual.mask_embedding`` (depth, patches, width). Defaults
             to None: CLIP's own file, as ``tools/model_converters/ovseg.py`` writes it.
-        chunk_size (int, optional): Crops that are encoded together; bounds memory. Defaults to 6 on a CPU and 32 on a
-            GPU.
 
     Raises:
-        ValueError: A chunk size out of range; or no file of mask prompts.
+        ValueError: No file of mask prompts.
     """
 
     def __init__(
@@ -44,13 +38,10 @@ class CLIPMaskPromptScorer(CLIPScorer):
         clip: dict,
         prompts: str | Sequence[str] = 'imagenet_select_clip',
         mask_prompts: str | None = None,
-        chunk_size: int | None = None,
         pruning: dict | None = None,
         merge_iou_thr: float | None = None,
         logit_scale: float | None = None,
     ) -> None:
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f'scorer chunk_size must be 1 or more, got {chunk_size}')
         super().__init__(clip, prompts, pruning, merge_iou_thr, logit_scale)
         if mask_prompts is None and not Path(self.clip.pretrained).is_file():
             raise ValueError(
@@ -58,7 +49,6 @@ class CLIPMaskPromptScorer(CLIPScorer):
                 'them: set it to a file with visual.mask_embedding'
             )
         self.mask_prompts = mask_prompts or self.clip.pretrained
-        self.chunk_size = chunk_size
         self._prompts: dict[torch.device, Tensor] = {}
 
     def prepare(self, vocabulary: Vocabulary, device: str | torch.device) -> None:
@@ -79,7 +69,8 @@ class CLIPMaskPromptScorer(CLIPScorer):
             normalized = self.normalize(image, (height, width))
             # Encode equal masks once, chunk by chunk.
             ((masks, mask_indices),) = unique_masks([logits])
-            chunk_size = self.chunk_size or (CPU_CHUNK_SIZE if image.device.type == 'cpu' else GPU_CHUNK_SIZE)
+            num_bytes = bytes_per_crop([image], self.clip.image_size, self.clip.activation_bytes(image.device))
+            chunk_size = self.execution.crops_per_chunk(num_bytes, image.device)
             chunks = []
             for chunk in masks.split(chunk_size):
                 # Crop the padding off.

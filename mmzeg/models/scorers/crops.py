@@ -8,6 +8,9 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 CROP_MODES = ('crop', 'mask', 'cropmask')
+# Memory for each pixel of the image: a mask of float32; then the binary mask, and the masked image of float32.
+MASK_BYTES = 4
+CUT_BYTES = 1 + 3 * 4
 
 
 def crop_segments(
@@ -48,6 +51,20 @@ def mask_probabilities(mask_logits: Tensor, size: Sequence[int]) -> Tensor:
     """Upsample mask logits (Q, h, w) bilinearly to (Q, H, W) = ``size`` and return probabilities in 0..1."""
     masks = F.interpolate(mask_logits[None].float(), size=tuple(size), mode='bilinear', align_corners=False)[0]
     return masks.sigmoid()
+
+
+def bytes_per_crop(images: Sequence[Tensor], size: Sequence[int], activation_bytes: int) -> int:
+    """Return an estimate of the memory that one crop takes, in bytes: its mask, and then its cutting or its encoding.
+
+    Args:
+        images (Sequence[Tensor]): (3, H, W).
+        size (Sequence[int]): Height and width of a crop.
+        activation_bytes (int): Memory that its encoding takes, see ``mmzeg.CLIP.activation_bytes``.
+    """
+    num_pixels = max(image.shape[1] * image.shape[2] for image in images)
+    # A crop of float32, and its copy in CLIP's precision
+    crop_bytes = 2 * 4 * 3 * size[0] * size[1]
+    return MASK_BYTES * num_pixels + max(CUT_BYTES * num_pixels, activation_bytes) + crop_bytes
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

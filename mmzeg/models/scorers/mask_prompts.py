@@ -11,7 +11,8 @@ from mmzeg.clip.fast_encoders import run_block
 from mmzeg.utils.weight_files import read_state
 
 # Names of the prompts in a weight file: the released one, and that without the encoder's prefix.
-_NAMES = ('visual.mask_embedding', 'mask_embedding')
+PROMPTS_NAME = 'visual.mask_embedding'
+_NAMES = (PROMPTS_NAME, 'mask_embedding')
 
 
 def read_mask_prompts(path: str | Path) -> Tensor:
@@ -26,7 +27,7 @@ def read_mask_prompts(path: str | Path) -> Tensor:
         if name in state and state[name].dim() == 3:
             return state[name].float()
     raise ValueError(
-        f'{path}: no mask prompts in it ({_NAMES[0]} of shape (depth, patches, width)): convert the released '
+        f'{path}: no mask prompts in it ({PROMPTS_NAME} of shape (depth, patches, width)): convert the released '
         'checkpoint with tools/model_converters/ovseg.py'
     )
 

@@ -35,20 +35,31 @@ def first_of_equal_masks(mask_logits: Tensor) -> Tensor:
     """Return for every mask the first mask that equals it (Q,), of mask logits (Q, h, w); no wait for the device.
 
     Masks with equal hashes are compared. Different masks are therefore never taken for equal. Equal masks could only be
-    missed where their hash is that of an earlier, different mask, which is improbable (2^-64), and costs time only.
+    missed where their hash is that of an earlier, different mask, which is improbable, and costs time only.
     """
     masks = mask_logits.flatten(1)
     is_empty = masks.amax(1) <= 0
-    # Hash the bits of each mask: a sum of integers does not depend on its order.
-    bits = masks.float().view(torch.int32)
-    generator = torch.Generator(masks.device).manual_seed(0)
-    factors = torch.randint(-(2**62), 2**62, bits.shape[1:], generator=generator, device=masks.device)
-    hashes = (bits * factors).sum(1).masked_fill(is_empty, 0)
+    hashes = hash_masks(mask_logits).masked_fill(is_empty, 0)
     # Compare each mask with the first of the same hash.
     first = (hashes[:, None] == hashes).int().argmax(1)
     is_equal = (masks == masks[first]).all(1) | (is_empty & is_empty[first])
     queries = torch.arange(len(masks), device=masks.device)
     return torch.where(is_equal, first, queries)
+
+
+def hash_masks(mask_logits: Tensor) -> Tensor:
+    """Return hashes (Q,) int64 of mask logits (Q, h, w): weighted sums of the sums of a mask's rows and columns.
+
+    The bits of each logit are read as an integer. Sums of integers do not depend on their order, and these need no
+    memory of the masks' size.
+    """
+    bits = mask_logits.float().view(torch.int32)
+    # 64 bits: logits that differ in their sign alone differ by 2^31.
+    sums = torch.cat([bits.sum(2), bits.sum(1)], 1)
+    generator = torch.Generator(sums.device).manual_seed(0)
+    factors = torch.randint(-(2**62), 2**62, sums.shape[1:], generator=generator, device=sums.device)
+    # Products wrap around.
+    return (sums * factors).sum(1)
 
 
 def select_queries(is_selected: Tensor, count: int) -> Tensor:
