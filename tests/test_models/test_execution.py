@@ -218,10 +218,11 @@ def count_kernels(cfg, num_images=1):
     return counter
 
 
+# The limits are near what PyTorch 2.1 takes, 735, 761 and 786, so that one more kernel a query is too much.
 # Where the host waits: the number of different masks; the groups of merged masks; the number of selected segments.
 @pytest.mark.parametrize(
     'scorer, max_kernels, num_waits',
-    [('exact', 1200, 1), ('merged', 1200, 2), ('threshold', 1200, 3)],
+    [('exact', 790, 1), ('merged', 820, 2), ('threshold', 840, 3)],
 )
 def test_kernels_and_waits_of_100_crops(world, published, scorer, max_kernels, num_waits):
     published.scorer.update(SCORERS[scorer])
@@ -234,18 +235,30 @@ def test_kernels_and_waits_of_one_pass(world, published):
     published.scorer = dict(type='mmzeg.CLIPMaskScorer', clip=published.scorer.clip, prompts='single')
     counter = count_kernels(published)
     assert counter.num_waits == 0, counter.wait_sites
-    assert 500 < counter.num_kernels <= 800
+    assert 500 < counter.num_kernels <= 740
 
 
-def test_guaranteed_pruning_waits_once_a_round(world, published):
-    """And once a round for the number of different masks. The last check ends the rounds."""
+def test_guaranteed_pruning_waits_once_a_round(world, published, monkeypatch):
+    """The last check ends the rounds. The host does not wait for the number of different masks of so few crops."""
+    rounds = []
+    encode_batch = CLIPCropScorer.encode_batch
+
+    def count_and_encode(scorer, images, mask_logits, valid_sizes):
+        rounds.append(len(mask_logits[0]))
+        return encode_batch(scorer, images, mask_logits, valid_sizes)
+
+    monkeypatch.setattr(CLIPCropScorer, 'encode_batch', count_and_encode)
     published.scorer.pruning = dict(type='mmzeg.GuaranteedPruning')
-    counter = count_kernels(published)
-    sites = {site.split(':')[0]: 0 for site in counter.wait_sites}
-    for site, count in counter.wait_sites.items():
-        sites[site.split(':')[0]] += count
-    num_rounds = sites['models/scorers/unique_masks.py']
-    assert sites == {'models/scorers/unique_masks.py': num_rounds, 'models/scorers/pruning.py': num_rounds + 1}
+    torch.manual_seed(0)
+    model = add_segments(MODELS.build(published).eval())
+    inputs, samples = batch_of_two()
+    with torch.no_grad():
+        model.predict(inputs, samples)
+        rounds.clear()
+        with KernelCounter(CPU) as counter:
+            model.predict(inputs[:1], samples[:1])
+    assert all('pruning.py' in site for site in counter.wait_sites) and max(rounds) <= 8
+    assert counter.num_waits == len(rounds) + 1 > 4
 
 
 def test_more_images_need_no_more_waits(world, published):
@@ -272,10 +285,12 @@ def test_new_tensors_take_their_device_from_an_input(world, scorer, return_logit
         model.predict(*batch_of_two())
         for mode in ('tiled', 'batched'):
             model.execution = Execution(mode)
+            expected = [sample.pred_sem_seg.data.clone() for sample in model.predict(*batch_of_two())]
             inputs, samples = batch_of_two()
             torch.set_default_device('meta')
             try:
                 samples = model.predict(inputs, samples)
             finally:
                 torch.set_default_device(None)
-            assert all(sample.pred_sem_seg.data.device == CPU for sample in samples)
+            # Some operations take an index on ``meta`` and do nothing.
+            assert all(map(torch.equal, (sample.pred_sem_seg.data for sample in samples), expected))

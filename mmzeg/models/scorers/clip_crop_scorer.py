@@ -11,6 +11,9 @@ from mmzeg.models.scorers.crops import CROP_MODES, bytes_per_crop, crop_segments
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
 
+# So few crops, a round of GuaranteedPruning, are not worth a wait for a GPU to know how many differ.
+FEW_MASKS = 8
+
 
 @MODELS.register_module()
 class CLIPCropScorer(CLIPScorer):
@@ -55,10 +58,12 @@ class CLIPCropScorer(CLIPScorer):
         A chunk of crops, which may span several images, is cut and encoded together; ``execution`` bounds it.
         """
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
-        # Encode equal masks once.
-        masks, mask_indices = zip(*unique_masks(mask_logits), strict=True)
-        # Encode the crops chunk by chunk.
         device = images[0].device
+        is_few = self.execution.is_batched(device) and max(map(len, mask_logits)) <= FEW_MASKS
+        # Encode equal masks once.
+        unique = [(masks, slice(None)) for masks in mask_logits] if is_few else unique_masks(mask_logits)
+        masks, mask_indices = zip(*unique, strict=True)
+        # Encode the crops chunk by chunk.
         num_bytes = bytes_per_crop(images, self.clip.image_size, self.clip.activation_bytes(device))
         chunk_size = self.execution.crops_per_chunk(num_bytes, device)
         embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)

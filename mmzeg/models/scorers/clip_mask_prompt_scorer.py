@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmzeg.clip.fast_encoders import reads_class_token
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.crops import bytes_per_crop, mask_probabilities
+from mmzeg.models.scorers.mask_prompt_crops import crop_with_masks
 from mmzeg.models.scorers.mask_prompts import check_mask_prompts, encode_with_prompts, read_mask_prompts
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
@@ -62,36 +62,33 @@ class CLIPMaskPromptScorer(CLIPScorer):
     ) -> list[Tensor]:
         """Return (1, Q, d) embeddings of every image's segments; zeros for masks that cover no pixel."""
         embeddings = []
-        for image, logits, (height, width) in zip(images, mask_logits, valid_sizes, strict=True):
-            if not len(logits):
-                embeddings.append(image.new_zeros(1, 0, self.clip.embed_dim))
-                continue
-            normalized = self.normalize(image, (height, width))
-            # Encode equal masks once, chunk by chunk.
-            ((masks, mask_indices),) = unique_masks([logits])
+        # Encode equal masks once.
+        for image, (masks, mask_indices), valid_size in zip(
+            images, unique_masks(mask_logits), valid_sizes, strict=True
+        ):
+            height, width = valid_size
+            normalized = self.normalize(image, valid_size)[:, :height, :width]
+            # Encode chunk by chunk.
             num_bytes = bytes_per_crop([image], self.clip.image_size, self.clip.activation_bytes(image.device))
             chunk_size = self.execution.crops_per_chunk(num_bytes, image.device)
-            chunks = []
-            for chunk in masks.split(chunk_size):
+            chunks = [image.new_zeros(0, self.clip.embed_dim)]
+            for chunk in masks.split(chunk_size) if len(masks) else ():
                 # Crop the padding off.
                 binary_masks = mask_probabilities(chunk, image.shape[-2:])[:, :height, :width] > 0.5
-                chunks.append(self._encode_masks(normalized[:, :height, :width], binary_masks))
+                chunks.append(self._encode_masks(normalized, binary_masks))
             embeddings.append(torch.cat(chunks)[None, mask_indices])
         return embeddings
 
     def _encode_masks(self, image: Tensor, masks: Tensor) -> Tensor:
         """Return (n, d) embeddings of masks (n, H, W) bool of a normalized image (3, H, W)."""
-        embeddings = image.new_zeros(len(masks), self.clip.embed_dim)
-        boxes = _boxes(masks)
-        if not boxes:
-            return embeddings
-        crops, crop_masks = crop_with_masks(image, masks, boxes, self.clip.image_size)
+        is_batched = self.execution.is_batched(image.device)
+        crops, crop_masks = crop_with_masks(image, masks, self.clip.image_size, is_batched)
         with self.clip.on(image.device) as network:
             prompts = self._prompts_for(network.visual, image.device)
             crops = crops.to(self.clip.dtype_on(image.device))
-            encoded = encode_with_prompts(network.visual, crops, crop_masks, prompts).float()
-        embeddings[list(boxes)] = encoded
-        return embeddings
+            embeddings = encode_with_prompts(network.visual, crops, crop_masks, prompts).float()
+        is_empty = ~masks.flatten(1).any(1)
+        return embeddings.masked_fill(is_empty[:, None], 0)
 
     def _prompts_for(self, visual: nn.Module, device: torch.device) -> Tensor:
         """Return the mask prompts on a device, read on first use; ValueError if the encoder cannot take them."""
@@ -105,43 +102,3 @@ class CLIPMaskPromptScorer(CLIPScorer):
             check_mask_prompts(prompts, visual, self.mask_prompts)
             self._prompts[device] = prompts.to(device)
         return self._prompts[device]
-
-
-def crop_with_masks(
-    image: Tensor, masks: Tensor, boxes: dict[int, tuple[int, int, int, int]], size: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Cut masks' boxes out of an image, with the mean color outside the mask.
-
-    Args:
-        image (Tensor): (3, H, W), normalized: the mean color is zero.
-        masks (Tensor): (n, H, W) bool.
-        boxes (dict): Index of a mask -> (x0, y0, x1, y1), the last column and row not included.
-        size (Sequence[int]): Height h and width w of the crops.
-
-    Returns:
-        tuple[Tensor, Tensor]: Crops (m, 3, h, w) and their masks (m, 1, h, w), 0 or 1, of the m boxes.
-    """
-    size = tuple(size)
-    crops = []
-    crop_masks = []
-    for index, (x0, y0, x1, y1) in boxes.items():
-        mask = masks[index, y0:y1, x0:x1].to(image.dtype)[None, None]
-        crop = image[None, :, y0:y1, x0:x1] * mask
-        crops.append(F.interpolate(crop, size=size, mode='bicubic', align_corners=False))
-        crop_masks.append(F.interpolate(mask, size=size, mode='nearest'))
-    return torch.cat(crops), torch.cat(crop_masks)
-
-
-def _boxes(masks: Tensor) -> dict[int, tuple[int, int, int, int]]:
-    """Return the box of every mask (n, H, W) that covers a pixel: index -> (x0, y0, x1, y1), ends not included."""
-    columns = masks.any(1).int()
-    rows = masks.any(2).int()
-    ends = [
-        columns.argmax(1),
-        rows.argmax(1),
-        columns.shape[1] - columns.flip(1).argmax(1),
-        rows.shape[1] - rows.flip(1).argmax(1),
-        columns.amax(1),
-    ]
-    # One transfer for all boxes.
-    return {index: tuple(box) for index, (*box, covers) in enumerate(torch.stack(ends, 1).tolist()) if covers}

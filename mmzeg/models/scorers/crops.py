@@ -76,15 +76,15 @@ def mask_boxes(masks: Tensor) -> Tensor:
     height, width = masks.shape[-2:]
     columns = masks.any(1)
     rows = masks.any(2)
-    x0, x1 = _first_and_last(columns)
-    y0, y1 = _first_and_last(rows)
+    x0, x1 = first_and_last(columns)
+    y0, y1 = first_and_last(rows)
     has_no_area = ((x1 - x0) * (y1 - y0) == 0) | ~columns.any(1)
     complete_image = (0, 0, width, height)
     sides = zip((x0, y0, x1, y1), complete_image, strict=True)
     return torch.stack([side.masked_fill(has_no_area, value) for side, value in sides], 1)
 
 
-def _first_and_last(is_hit: Tensor) -> tuple[Tensor, Tensor]:
+def first_and_last(is_hit: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first and the last index where a row of (N, L) bool is True."""
     is_hit = is_hit.int()
     return is_hit.argmax(1), is_hit.shape[1] - 1 - is_hit.flip(1).argmax(1)

@@ -37,6 +37,8 @@ def first_of_equal_masks(mask_logits: Tensor) -> Tensor:
     Masks with equal hashes are compared. Different masks are therefore never taken for equal. Equal masks could only be
     missed where their hash is that of an earlier, different mask, which is improbable, and costs time only.
     """
+    if not len(mask_logits):
+        return torch.zeros(0, dtype=torch.int64, device=mask_logits.device)
     masks = mask_logits.flatten(1)
     is_empty = masks.amax(1) <= 0
     hashes = hash_masks(mask_logits).masked_fill(is_empty, 0)
