@@ -30,7 +30,7 @@ def check_case(folder: Path, device: str = 'cpu', execution: str = 'auto') -> Co
         folder (Path): With ``case.json``, whose ``kind`` is one of ``KINDS``. Without ``kind`` the case is of the
             released ZegFormer, or of its per-pixel baseline if the folder holds weights of that.
         device (str): ``cpu`` or ``cuda``, which computes without TF32. Defaults to ``cpu``.
-        execution (str): Mode of ``mmzeg.models.Execution`` of ZegFormer's cases. Defaults to ``auto``.
+        execution (str): Mode of ``mmzeg.models.Execution`` of ZegFormer's and OVSeg's cases. Defaults to ``auto``.
 
     Returns:
         Comparison: A row per value; a golden tensor that is not compared fails.

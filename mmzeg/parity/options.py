@@ -13,7 +13,7 @@ class CheckOptions:
 
     Args:
         device (str): ``cpu`` or ``cuda``.
-        execution (str): Mode of ``mmzeg.models.Execution``. Only ZegFormer's cases have both modes.
+        execution (str): Mode of ``mmzeg.models.Execution``. Only ZegFormer's and OVSeg's cases have both modes.
 
     Raises:
         ValueError: No such device.

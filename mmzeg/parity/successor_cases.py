@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmzeg.clip.architecture import infer_config
 from mmzeg.clip.feature_maps import feature_maps
+from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.scorers import CLIPDensePoolScorer, CLIPMaskPromptScorer, CLIPMaskScorer, CLIPScorer
 from mmzeg.parity.comparison import Comparison
@@ -77,6 +78,7 @@ def check_mask_prompts(folder: Path, settings: dict, options: CheckOptions) -> C
     """Compare the crops' embeddings, and which masks have one; arguments as of ``check_ip_clip``."""
     with _load_case(folder, settings, options) as case:
         scorer = CLIPMaskPromptScorer(case.clip, mask_prompts=str(folder / TENSORS))
+        scorer.execution = Execution.build(options.execution)
         embeddings = case.encode(scorer)
         case.comparison.compare_tensor('embeddings', embeddings)
         case.comparison.compare_tensor('valid', (embeddings != 0).any(1))

@@ -251,9 +251,9 @@ def check(command):
         if word.startswith(('tools/', 'configs/')):
             assert (ROOT / word).exists(), f'{command}: {word} does not exist'
     if 'make' in words:
-        targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
+        targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)
         for word in words[words.index('make') + 1 :]:
-            assert word in targets or re.fullmatch(r'(STACK|PYTHON)=\S+', word), f'{command}: make has no {word}'
+            assert word in targets or re.fullmatch(r'(STACK|PYTHON|DEVICE)=\S+', word), f'{command}: make has no {word}'
     names = [word for word in words if word.startswith('tools/') and word.endswith(('.py', '.sh'))]
     if not names:
         return

@@ -34,6 +34,11 @@ def test_every_value(case, values):
     assert f'golden/successors/{case}' in page and f'`{len(values)} values, 0 off`' in page
 
 
+@pytest.mark.parametrize('execution', ['tiled', 'batched'])
+def test_mask_prompts_in_both_executions(execution):
+    assert not check_case(GOLDEN / 'mask_prompt', execution=execution).num_failed
+
+
 def test_a_mask_without_cells_is_not_compared_where_the_released_code_gives_nan():
     embeddings = load_file(GOLDEN / 'fc_clip_resnet/tensors.safetensors')['embeddings']
     assert embeddings.isnan().any(1).sum() >= 2 and not embeddings.isnan().all()

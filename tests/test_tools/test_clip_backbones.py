@@ -8,7 +8,7 @@ from miniature_runs import SMALL_CROP, SPLITS, loaders, present, run
 from miniatures import coco_stuff
 from tiny_clips import CONVNEXT, RESNET, write_clip
 
-VISIONS = {'convnext-b': CONVNEXT, 'rn50': RESNET}
+VISIONS = {'convnext-b': CONVNEXT, 'convnext-l': CONVNEXT, 'rn50': RESNET}
 
 
 @pytest.mark.parametrize('name', VISIONS)

@@ -23,6 +23,7 @@ from mmzeg.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/proposals_files.py'
+MASKFORMER_CONFIG = ROOT / 'configs/proposals_maskformer-r50.py'
 WORLD_CLIP = ROOT / 'configs/_base_/models/world_clip/open_clip_model.safetensors'
 WORLD_SCORER = (
     'model.scorer.type=mmzeg.CLIPDensePoolScorer',
@@ -106,7 +107,9 @@ def test_demo_of_a_folder_of_masks(demo, tmp_path):
         assert drawing.size[1] == 96
 
 
-def test_demo_of_mmsegs_maskformer(demo, tmp_path):
+@pytest.fixture
+def maskformer(tmp_path):
+    """Return the files of a small MaskFormer of mmseg: its config, and random weights."""
     base = Path(__import__('mmseg').__file__).parent / '.mim/configs/maskformer'
     base /= 'maskformer_r50-d32_8xb2-160k_ade20k-512x512.py'
     (tmp_path / 'maskformer.py').write_text(SMALL_MASKFORMER.format(base=str(base)))
@@ -115,13 +118,16 @@ def test_demo_of_mmsegs_maskformer(demo, tmp_path):
     torch.manual_seed(0)
     weights = MODELS.build(Config.fromfile(tmp_path / 'maskformer.py').model).state_dict()
     torch.save(dict(state_dict=weights), tmp_path / 'maskformer.pth')
-    config = ROOT / 'configs/proposals_maskformer-r50.py'
-    field = f'model.proposals.config={tmp_path / "maskformer.py"}'
-    code, _, errors = demo(config, tmp_path / 'maskformer.pth', field)
+    return tmp_path / 'maskformer.py', tmp_path / 'maskformer.pth'
+
+
+def test_demo_of_mmsegs_maskformer(demo, maskformer, tmp_path):
+    model, weights = maskformer
+    code, _, errors = demo(MASKFORMER_CONFIG, weights, f'model.proposals.config={model}')
     assert code == 0, errors
     assert np.asarray(Image.open(tmp_path / 'out/masks/2.png')).shape == (96, 96)
     # A model with weights needs them.
-    code, _, errors = demo(config, 'none', field)
+    code, _, errors = demo(MASKFORMER_CONFIG, 'none', f'model.proposals.config={model}')
     assert code == 2 and "the checkpoint is 'none', but ProposalSegmentor has" in errors and errors.count('\n') == 1
 
 
@@ -150,12 +156,12 @@ def test_the_page_finds_the_masks_of_an_upload(photos, tmp_path, monkeypatch):
         Session.start(inferencer, str(photos / '2.png'))
 
 
-def test_true_masks_of_a_dataset(tmp_path):
-    """Pascal Context in miniature, whose label maps are also the files of masks."""
+@pytest.fixture
+def pascal_context_fields(tmp_path):
+    """Write Pascal Context in miniature, and return the options by which the configs test on it with a small CLIP."""
     pascal_context(tmp_path / 'data')
-    fields = [
+    return [
         f'test_dataloader.dataset.data_root={tmp_path / "data"}',
-        f'model.proposals.folder={tmp_path / "data/SegmentationClassContext"}',
         'test_dataloader.dataset.pipeline.1.scale=48',
         'model.scorer.clip.model=None',
         f'model.scorer.clip.pretrained={CLIP}',
@@ -163,6 +169,18 @@ def test_true_masks_of_a_dataset(tmp_path):
         'model.scorer.input_size=64',
         *loaders('test'),
     ]
+
+
+def test_mmsegs_maskformer_on_a_dataset(maskformer, pascal_context_fields, tmp_path):
+    model, weights = maskformer
+    fields = [f'model.proposals.config={model}', *pascal_context_fields]
+    run('test.py', MASKFORMER_CONFIG, weights, '--work-dir', tmp_path / 'work', '--cfg-options', *fields)
+    assert len(present(json.loads((tmp_path / 'work/report.json').read_text()))) == 59
+
+
+def test_true_masks_of_a_dataset(pascal_context_fields, tmp_path):
+    """The label maps are also the files of masks."""
+    fields = [f'model.proposals.folder={tmp_path / "data/SegmentationClassContext"}', *pascal_context_fields]
     for tta in ([], ['--tta']):
         printed = run('test.py', CONFIG, 'none', '--work-dir', tmp_path / 'work', *tta, '--cfg-options', *fields)
         assert 'hIoU' in printed.stdout + printed.stderr

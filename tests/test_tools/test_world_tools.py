@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
+from PIL import Image
 from python_runs import run_python
 from tool_loading import load_tool
 
@@ -142,7 +143,7 @@ def test_backbone_is_trained_on_crops_and_on_scenes(tmp_path):
 def test_invalid_arguments_are_refused_before_the_long_part(tmp_path, monkeypatch, capsys, tool, arguments, message):
     module = load_tool(f'tools/world/{tool}.py')
     long_part = dict(
-        train_backbone='train', train_clip='train_text_encoder', figure='load_for_evaluation', scorers='measure'
+        train_backbone='train', train_clip='train_text_encoder', figure='load_for_evaluation', scorers='compare_scorers'
     )
     monkeypatch.setattr(module, long_part[tool], lambda *_: pytest.fail())
     monkeypatch.chdir(tmp_path)
@@ -242,7 +243,18 @@ def test_scorer_settings_are_compared(tmp_path):
     for name in ('threshold 0.5', 'threshold 0.9', 'threshold 0.8, masks only', 'masks merged'):
         assert 0 < rows[name]['scored_segments'] <= 20
     assert 0 < rows['masks merged, threshold']['scored_segments'] <= 20
+    # Another fusion of the same scores, another scorer, and both.
+    changed = {rows[name]['equal_labels'] for name in ('geometric ensemble', 'dense pooling of FC-CLIP', 'FC-CLIP')}
+    assert len(changed) == 3 and max(changed) < 100
     assert (tmp_path / 'plot.png').stat().st_size > 10000
+    # The same settings in a figure
+    small = ('--scenes', 1, '--settings', 'exact', 'FC-CLIP', 'box only')
+    result = run('world/figure.py', 'configs/zegformer_r18_world.py', checkpoint, tmp_path / 'figure.png', *small)
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / 'figure.png') as figure:
+        assert figure.width > 4 * figure.height
+    result = run('world/scorers.py', 'configs/zegformer_r18_world.py', checkpoint, '--settings', 'FCCLIP')
+    assert result.returncode == 2 and "--settings 'FCCLIP' is unknown: use some of 'exact'" in result.stderr
 
 
 def test_a_sweep_does_not_replace_the_config_of_the_training(tmp_path):

@@ -1,10 +1,11 @@
 """Draw test scenes with their ground truth and ZegFormer's label maps: text embeddings only, and with CLIP.
 
 python tools/world/figure.py CONFIG CHECKPOINT OUT.png
+
+With ``--settings``, the label maps are those of scorer settings, as tools/world/scorers.py compares them.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +16,10 @@ from mmengine.config import DictAction
 from scipy import ndimage
 
 from mmzeg.evaluation.loading import load_for_evaluation, require_scorer
+from mmzeg.evaluation.scorer_comparison import ScorerSetting, choose_settings
+from mmzeg.models import ScoreFusion
 from mmzeg.models.calibration import calibrate
+from mmzeg.models.scorers import BaseScorer
 from mmzeg.models.semantic_map import assemble_semantic_map
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.config_files import read_config
@@ -26,12 +30,10 @@ matplotlib.use('Agg')
 from matplotlib import pyplot  # noqa: E402
 
 SUFFIXES = ('.png', '.jpg', '.pdf', '.svg')
-# The columns, in this order
-TITLES = {
-    'image': 'image',
-    'ground truth': 'ground truth',
-    'seg': 'seg (text only)',
-    'full': 'full (ensemble)',
+# The label maps without --settings
+MODES = {
+    'seg (text only)': ScorerSetting(fusion=dict(mode='seg')),
+    'full (ensemble)': ScorerSetting(fusion=dict(mode='full')),
 }
 # Regions below this fraction of the image get no name, which would cover them.
 MIN_REGION = 0.012
@@ -46,28 +48,32 @@ def parse_args() -> argparse.Namespace:
     add_trust_argument(parser)
     parser.add_argument('out', type=Path, help='figure to write')
     parser.add_argument('--scenes', type=int, default=4, help='number of scenes: the first with two unseen classes')
+    parser.add_argument(
+        '--settings', nargs='+', help='scorer settings of tools/world/scorers.py, such as "exact" "FC-CLIP"'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='change fields: key=value ...')
     return parser.parse_args()
 
 
 @torch.no_grad()
-def predict_row(model, batch: dict) -> dict[str, np.ndarray]:
-    """Return what a row of the figure shows: image (H, W, 3) uint8 and label maps (H, W), by the keys of ``TITLES``."""
+def predict_row(model, batch: dict, settings: dict[str, tuple[BaseScorer, ScoreFusion]]) -> dict[str, np.ndarray]:
+    """Return what a row of the figure shows: image (H, W, 3) uint8 and label maps (H, W), by their titles."""
     batch = model.data_preprocessor(batch, False)
     inputs = batch['inputs']
     sample = batch['data_samples'][0]
     # Image and ground truth
     image = model.denormalize(inputs)[0].permute(1, 2, 0).round().clamp(0, 255).byte().cpu().numpy()
     row = {'image': image, 'ground truth': sample.gt_sem_seg.data[0].cpu().numpy()}
-    # Label maps, from one prediction of the logits
+    # Label maps
     seen = model.seen_mask(inputs.device)
-    class_logits, mask_logits, clip_logits = model.predict_logits(inputs, [sample.metainfo])
-    for mode in ('seg', 'full'):
-        fusion = replace(model.fusion, mode=mode)
+    for title, (scorer, fusion) in settings.items():
+        model.scorer = scorer
+        model.fusion = fusion
+        class_logits, mask_logits, clip_logits = model.predict_logits(inputs, [sample.metainfo])
         scores = fusion(class_logits, clip_logits, seen)
         semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
         semantic_map = calibrate(semantic_map, fusion.class_offset(seen))
-        row[mode] = semantic_map.argmax(1)[0].cpu().numpy()
+        row[title] = semantic_map.argmax(1)[0].cpu().numpy()
     return row
 
 
@@ -101,16 +107,17 @@ def draw_labels(axes, image: np.ndarray, label_map: np.ndarray, meta: dict) -> N
 
 def draw_figure(rows: list[dict[str, np.ndarray]], meta: dict, path: Path) -> None:
     """Draw all rows into a file."""
-    size = (11, 2.75 * len(rows))
-    figure, grid = pyplot.subplots(len(rows), len(TITLES), figsize=size, squeeze=False, layout='constrained')
+    titles = list(rows[0])
+    size = (2.75 * len(titles), 2.75 * len(rows))
+    figure, grid = pyplot.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout='constrained')
     for axes_row, row in zip(grid, rows, strict=True):
-        for axes, key in zip(axes_row, TITLES, strict=True):
+        for axes, title in zip(axes_row, titles, strict=True):
             axes.set_axis_off()
-            if key == 'image':
-                axes.imshow(row[key])
+            if title == 'image':
+                axes.imshow(row[title])
             else:
-                draw_labels(axes, row['image'], row[key], meta)
-    for axes, title in zip(grid[0], TITLES.values(), strict=True):
+                draw_labels(axes, row['image'], row[title], meta)
+    for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=11)
     figure.supxlabel('yellow with a star: a class without annotations in training', fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,15 +132,22 @@ def main() -> None:
     # Load the model
     cfg = read_config(args.config, args.cfg_options)
     require_scorer(cfg)
-    cfg.model.fusion.mode = 'full'
+    settings = choose_settings(args.settings) if args.settings else MODES
+    if not args.settings:
+        cfg.model.fusion.mode = 'full'
     runner, loader = load_for_evaluation(cfg, args.checkpoint, 'test')
+    model = runner.model
+    built = {
+        title: (setting.build_scorer(cfg.model.scorer), setting.build_fusion(model.fusion))
+        for title, setting in settings.items()
+    }
     # Predict the first scenes that have two unseen classes
     meta = loader.dataset.metainfo
     unseen = [meta['classes'].index(name) for name in meta['unseen_classes']]
     rows = []
     for batch in loader:
         if np.isin(unseen, batch['data_samples'][0].gt_sem_seg.data).sum() >= 2:
-            rows.append(predict_row(runner.model, batch))
+            rows.append(predict_row(model, batch, built))
         if len(rows) == args.scenes:
             break
     if not rows:
