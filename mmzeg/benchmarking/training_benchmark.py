@@ -13,8 +13,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from prettytable import PrettyTable
-from torch import nn
+from torch import Tensor, nn
 
+from mmzeg.benchmarking.kernel_counts import KernelCounter
 from mmzeg.benchmarking.random_models import config_stem, random_clip, random_zegformer_config
 from mmzeg.benchmarking.repeats import Measurement, measure_interleaved, prepare_benchmark, time_cells
 from mmzeg.benchmarking.time_and_memory import PeakMemory, Stopwatch
@@ -43,6 +44,7 @@ class TrainingOptions:
         repeats (int): Repeats after one for warming up.
         seed (int): Of weights, images and labels.
         device (str): ``cpu`` or ``cuda``.
+        cfg_options (dict, optional): Changed fields of all configs.
     """
 
     configs: Sequence[str]
@@ -56,6 +58,7 @@ class TrainingOptions:
     repeats: int = 3
     seed: int = 0
     device: str = 'cpu'
+    cfg_options: dict | None = None
 
 
 @dataclass
@@ -89,11 +92,41 @@ def run_training_benchmark(options: TrainingOptions) -> tuple[list[dict], str]:
     return result_rows(cases, baseline), baseline.config
 
 
+def count_training_kernels(options: TrainingOptions) -> list[dict]:
+    """Count kernels and host waits of an iteration of every case, without the optimizer's step.
+
+    Returns:
+        list[dict]: ``config``, ``way``, and ``kernels`` and ``waits`` of ``forward``, ``backward`` and ``all``. The
+        forward stage is the data preprocessor, the network, and the losses.
+    """
+    device = prepare_benchmark(1, options.device)
+    rows = []
+    with random_clip(options.random_clip, options.seed) as clip:
+        for case in build_cases(options, clip):
+            # The first iteration embeds the class names.
+            run_iteration(case, random_batch(options), Stopwatch(device))
+            stopwatch = Stopwatch(device)
+            batch = random_batch(options)
+            with KernelCounter(device, lambda watch=stopwatch: watch.current_stage) as counter:
+                for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
+                    counter.mark_host(tensor)
+                run_iteration(case, batch, stopwatch)
+            rows.append(
+                dict(
+                    config=case.config,
+                    way=case.way,
+                    kernels=dict(counter.kernels, all=counter.num_kernels),
+                    waits=dict(counter.waits, all=counter.num_waits),
+                )
+            )
+    return rows
+
+
 def build_cases(options: TrainingOptions, clip: dict | None) -> list[TrainingCase]:
     """Build the models of all cases; ``clip`` is the config of a random CLIP."""
     cases = []
     for config in options.configs:
-        cfg = random_zegformer_config(config, clip=clip, num_classes=options.num_classes)
+        cfg = random_zegformer_config(config, options.cfg_options, clip, options.num_classes)
         for way in options.ways:
             uses_checkpointing = way == 'checkpointing'
             cfg.model.decode_head.with_cp = uses_checkpointing
@@ -103,7 +136,7 @@ def build_cases(options: TrainingOptions, clip: dict | None) -> list[TrainingCas
             cases.append(TrainingCase(config_stem(config), way, _build_model(cfg, way, options)))
             cfg.model.backbone.pop('with_cp', None)
     for config in options.other_configs:
-        cfg = read_config(config)
+        cfg = read_config(config, options.cfg_options)
         cfg.model.backbone.init_cfg = None
         cases.append(TrainingCase(config_stem(config), '', _build_model(cfg, '', options)))
     return cases
@@ -114,14 +147,9 @@ def _build_model(cfg: Config, way: str, options: TrainingOptions) -> nn.Module:
     torch.manual_seed(options.seed)
     if cfg.model.data_preprocessor.get('size'):
         cfg.model.data_preprocessor.size = tuple(options.crop_size)
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(dict(cfg.model, compile={}) if way == 'compile' else cfg.model)
     model.init_weights()
-    model.to(options.device).train()
-    if way == 'compile':
-        # The head itself also matches and embeds text, which cannot be traced as one graph.
-        for module in (model.backbone, model.decode_head.pixel_decoder, model.decode_head.transformer_decoder):
-            module.forward = torch.compile(module.forward)
-    return model
+    return model.to(options.device).train()
 
 
 def random_batch(options: TrainingOptions, seed: int | None = None) -> dict:
@@ -148,18 +176,24 @@ def measure_iteration(case: TrainingCase, batch: dict, device: torch.device) -> 
         FloatingPointError: The loss is not finite; names the case.
     """
     stopwatch = Stopwatch(device)
-    amp = torch.autocast(device.type, dtype=torch.bfloat16) if case.way == 'amp' else nullcontext()
     with PeakMemory(device) as memory:
-        with stopwatch.stage(FORWARD), amp:
-            data = case.model.data_preprocessor(batch, True)
-            losses = case.model.loss(data['inputs'], data['data_samples'])
-            loss = case.model.parse_losses(losses)[0]
-        with stopwatch.stage(BACKWARD):
-            loss.backward()
+        loss = run_iteration(case, batch, stopwatch)
     if not torch.isfinite(loss):
         raise FloatingPointError(f'{case.label}: the loss is not finite')
-    case.model.zero_grad(set_to_none=True)
     case.measurement.add(stopwatch, memory)
+
+
+def run_iteration(case: TrainingCase, batch: dict, stopwatch: Stopwatch) -> Tensor:
+    """Run one iteration without the optimizer's step, and return its loss."""
+    amp = torch.autocast(stopwatch.device.type, dtype=torch.bfloat16) if case.way == 'amp' else nullcontext()
+    with stopwatch.stage(FORWARD), amp:
+        data = case.model.data_preprocessor(batch, True)
+        losses = case.model.loss(data['inputs'], data['data_samples'])
+        loss = case.model.parse_losses(losses)[0]
+    with stopwatch.stage(BACKWARD):
+        loss.backward()
+    case.model.zero_grad(set_to_none=True)
+    return loss
 
 
 def result_rows(cases: Sequence[TrainingCase], baseline: TrainingCase) -> list[dict]:
@@ -190,4 +224,14 @@ def result_table(rows: Sequence[dict], baseline: str) -> PrettyTable:
                 f'{row["ratio"]:.2f}',
             ]
         )
+    return table
+
+
+def kernel_table(rows: Sequence[dict]) -> PrettyTable:
+    """Return the rows of ``count_training_kernels`` as a table: kernels / host waits."""
+    stages = (FORWARD, BACKWARD, 'all')
+    table = PrettyTable(['config', 'way', *stages], align='r')
+    for row in rows:
+        cells = [f'{row["kernels"].get(stage, 0)} / {row["waits"].get(stage, 0)}' for stage in stages]
+        table.add_row([row['config'], row['way'], *cells])
     return table

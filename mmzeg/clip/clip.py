@@ -75,6 +75,7 @@ class CLIP:
         self.precision = precision
         self._cache = TextCache(cache_dir)
         self._embeddings: dict[tuple, Tensor] = {}
+        self._encode_image = encode_image
 
     @property
     def config(self) -> dict:
@@ -147,7 +148,11 @@ class CLIP:
     def encode_image(self, images: Tensor) -> Tensor:
         """Encode images, normalized with CLIP's mean and deviation: (N, 3, h, w) -> (N, d) float32, not unit length."""
         with self.on(images.device) as network:
-            return encode_image(network, images.to(self.dtype_on(images.device))).float()
+            return self._encode_image(network, images.to(self.dtype_on(images.device))).float()
+
+    def compile_image_encoder(self, options: dict) -> None:
+        """Let ``torch.compile``, with the given keyword arguments, compile what ``encode_image`` runs."""
+        self._encode_image = torch.compile(encode_image, **options)
 
     @property
     def map_channels(self) -> tuple[int, ...] | None:

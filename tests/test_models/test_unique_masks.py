@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mmzeg.benchmarking.kernel_counts import KernelCounter
 from mmzeg.models.scorers.unique_masks import hash_masks, unique_masks
@@ -76,6 +77,15 @@ def test_the_hash_tells_many_masks_apart():
         row, column = divmod(index, 24)
         mask[row : row + 8, column : column + 8] = 9.0
     assert len(hash_masks(masks).unique()) == len(masks)
+
+
+def test_the_hash_takes_little_memory():
+    """Masks of 82 MB: 64-bit copies of all would take 164 MB."""
+    masks = torch.randn(200, 320, 320)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        hashes = hash_masks(masks)
+    assert len(hashes.unique()) == 200
+    assert max(event.cpu_memory_usage for event in profiler.events()) <= 2**24
 
 
 def test_one_wait_for_all_images():

@@ -22,6 +22,8 @@ from labelling_runs import (
 from tool_loading import load_tool
 
 from mmzeg.labelling.manifest import read_manifest
+from mmzeg.publishing.publish import publish
+from mmzeg.utils.config_files import read_config
 
 OPTIONS = ('--classes', 'umbrella, parasol; grass; sky', '--mode', 'seg', '--device', 'cpu', '--save-scores')
 TORCHRUN = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
@@ -150,6 +152,13 @@ def test_bad_arguments_end_in_one_line(run_main, weights, images, tmp_path):
     assert not out.exists()
     code, output = run_main(CONFIG, weights, images)
     assert code == 2 and 'give two folders, IMAGES and OUT' in output
+
+
+def test_a_published_model_writes_the_same_labels(run_main, weights, images, undisturbed, tmp_path):
+    model = publish(weights, tmp_path / 'model', read_config(CONFIG)).path
+    code, output = run_main(model, images, tmp_path / 'out', *OPTIONS, '--batch-size', 3)
+    assert code == 0 and '31 label maps in' in output, output
+    assert label_maps(tmp_path / 'out') == label_maps(undisturbed)
 
 
 def test_an_output_folder_that_cannot_be_written(run_main, weights, images, tmp_path):

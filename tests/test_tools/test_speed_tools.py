@@ -67,6 +67,21 @@ def test_training_benchmark_measures_every_way(tmp_path):
     assert all(row['seconds'] == pytest.approx(row['forward'] + row['backward'], rel=0.05) for row in rows)
 
 
+def test_training_benchmark_counts_kernels(tmp_path):
+    out = tmp_path / 'results.json'
+    small = (WORLD, '--crop', 64, 64, '--device', 'cpu', '--json', out)
+    counts = []
+    for num_images in (2, 4):
+        result = run('benchmark_training.py', *small, '--batch', num_images, '--kernels')
+        assert result.returncode == 0, result.stderr
+        (row,) = json.loads(out.read_text())
+        assert f'| {row["kernels"]["all"]} / {row["waits"]["all"]} |' in re.sub(' +', ' ', result.stdout)
+        counts.append(row)
+    # More images launch more kernels for the matching, and wait no more.
+    assert 500 < counts[0]['kernels']['all'] < counts[1]['kernels']['all']
+    assert counts[0]['waits'] == counts[1]['waits'] and 0 < counts[0]['waits']['all'] <= 6
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [

@@ -10,7 +10,14 @@ from pathlib import Path
 from mmengine.device import get_device
 
 from mmzeg.benchmarking.repeats import describe_run
-from mmzeg.benchmarking.training_benchmark import WAYS, TrainingOptions, result_table, run_training_benchmark
+from mmzeg.benchmarking.training_benchmark import (
+    WAYS,
+    TrainingOptions,
+    count_training_kernels,
+    kernel_table,
+    result_table,
+    run_training_benchmark,
+)
 from mmzeg.utils.atomic import write_json
 from mmzeg.utils.preflight import one_line_errors
 
@@ -34,6 +41,7 @@ def parse_args() -> argparse.Namespace:
         '--classes', type=int, dest='num_classes', help="number of made-up classes that replace the config's"
     )
     parser.add_argument('--present', type=int, default=6, dest='classes_per_image', help='classes per image')
+    parser.add_argument('--kernels', action='store_true', help='count kernels and host waits instead of measuring time')
     parser.add_argument('--random-clip', metavar='MODEL', help='an architecture of open_clip, with random weights')
     parser.add_argument('--repeats', type=int, default=3, help='repeats after one for warming up')
     parser.add_argument('--seed', type=int, default=0, help='of weights, images and labels')
@@ -46,11 +54,18 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     options = vars(parse_args())
     json_file = options.pop('json')
+    counts_kernels = options.pop('kernels')
     options = TrainingOptions(**options)
-    rows, baseline = run_training_benchmark(options)
     height, width = options.crop_size
-    print(describe_run(f'{options.batch_size} x {height} x {width}', options.device, options.repeats))
-    print(result_table(rows, baseline))
+    inputs = f'{options.batch_size} x {height} x {width}'
+    if counts_kernels:
+        rows = count_training_kernels(options)
+        print(f'{inputs}, {options.device}; kernels / host waits of an iteration without the optimizer')
+        print(kernel_table(rows))
+    else:
+        rows, baseline = run_training_benchmark(options)
+        print(describe_run(inputs, options.device, options.repeats))
+        print(result_table(rows, baseline))
     if json_file:
         write_json(json_file, rows)
 

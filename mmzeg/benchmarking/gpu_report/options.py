@@ -22,7 +22,7 @@ class ReportSizes:
         backbones (tuple[str, ...]): ``r50`` and ``r101``.
         clip (str): open_clip architecture of the CLIP with random weights.
         num_classes (int, optional): Number of made-up classes that replace the config's.
-        cfg_options (dict): Changed fields of ZegFormer's configs in the speed part.
+        cfg_options (dict): Changed fields of ZegFormer's configs, and of MaskFormer's in training.
         san_options (dict): Changed fields of SAN's config.
         crop_size (int): Height and width of training images.
         training_batch (int): Training images per iteration.

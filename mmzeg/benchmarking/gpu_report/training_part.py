@@ -123,6 +123,7 @@ def train(config: str, precision: str, options: ReportOptions) -> tuple[Training
         batch_size=sizes.training_batch,
         num_classes=sizes.num_classes,
         device=options.device,
+        cfg_options=sizes.cfg_options,
     )
     with random_clip(None if is_other else sizes.clip, seed=0) as clip:
         (case,) = build_cases(training, clip)

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Bounds the memory of the hash to 16 MiB.
+LOGITS_PER_SUM = 2**21
+
 
 def unique_masks(mask_logits: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Return the different masks of every image, and which of them each query has.
@@ -52,12 +55,13 @@ def first_of_equal_masks(mask_logits: Tensor) -> Tensor:
 def hash_masks(mask_logits: Tensor) -> Tensor:
     """Return hashes (Q,) int64 of mask logits (Q, h, w): weighted sums of the sums of a mask's rows and columns.
 
-    The bits of each logit are read as an integer. Sums of integers do not depend on their order, and these need no
-    memory of the masks' size.
+    The bits of each logit are read as an integer. Sums of integers do not depend on their order.
     """
     bits = mask_logits.float().view(torch.int32)
-    # 64 bits: logits that differ in their sign alone differ by 2^31.
-    sums = torch.cat([bits.sum(2), bits.sum(1)], 1)
+    # 64 bits: logits that differ in their sign alone differ by 2^31. A CPU copies to 64 bits what it sums.
+    masks_per_sum = max(1, LOGITS_PER_SUM // bits[0].numel())
+    sums = [torch.cat([chunk.sum(2), chunk.sum(1)], 1) for chunk in bits.split(masks_per_sum)]
+    sums = torch.cat(sums)
     generator = torch.Generator(sums.device).manual_seed(0)
     factors = torch.randint(-(2**62), 2**62, sums.shape[1:], generator=generator, device=sums.device)
     # Products wrap around.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmzeg.models.calibration import calibrate
 from mmzeg.models.channel_order import converts_to_rgb
+from mmzeg.models.compilation import compile_networks
 from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.label_map import label_map
@@ -35,14 +36,16 @@ class ZegFormer(ZeroShotSegmentor):
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``.
         execution (str | dict): How inference is cut into tensor operations: ``auto``, ``tiled`` or ``batched``, or
             arguments of ``mmzeg.models.Execution``. The results are the same up to rounding. Defaults to ``auto``.
+        compile (dict, optional): Arguments of ``torch.compile`` for the networks, ``{}`` for its defaults, see
+            ``mmzeg.models.compilation.compile_networks``. Defaults to None: not compiled.
         kwargs: What mmseg's ``EncoderDecoder`` takes. ``test_cfg=dict(return_logits=False)`` keeps memory
             independent of the number of classes; results have no ``seg_logits``. It applies to images tested as a whole
             and not flipped.
 
     Raises:
         ValueError: The fusion mode needs a scorer and there is none; the scorer is not a ``BaseScorer``;
-            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``; or a field of ``execution`` is not
-            valid.
+            ``GuaranteedPruning`` with a ``test_cfg.mode`` other than ``whole``; or a field of ``execution`` or
+            ``compile`` is not valid.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ZegFormer(ZeroShotSegmentor):
         scorer: dict | None = None,
         fusion: dict | None = None,
         execution: str | dict = 'auto',
+        compile: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(backbone=backbone, decode_head=decode_head, **kwargs)
@@ -67,6 +71,8 @@ class ZegFormer(ZeroShotSegmentor):
                 "GuaranteedPruning needs images tested as a whole: set model.test_cfg.mode='whole', or use "
                 'ThresholdPruning'
             )
+        if compile is not None:
+            compile_networks(self, self.scorer, compile)
 
     def predict_logits(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Predict the segments of a batch and their logits.
