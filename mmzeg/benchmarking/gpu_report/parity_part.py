@@ -12,7 +12,7 @@ def check_parity(options: ReportOptions) -> Section:
     section = Section('Parity with the released code')
     rows = section.add_table(
         'Golden cases in float32 without TF32: values that `check_parity.py` compares with those of the released code, '
-        'and how many are off by more than it allows. Execution matters to ZegFormer's and OVSeg's cases only.'
+        'and how many are off by more than it allows. Execution matters to the cases of ZegFormer and OVSeg only.'
     )
     folders = sorted(path.parent for path in options.golden.glob('**/case.json'))
     section.check(bool(folders), f'{options.golden}: no golden case: give the folder as --golden')
