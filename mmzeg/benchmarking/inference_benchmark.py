@@ -123,8 +123,7 @@ def count_kernels(case: InferenceCase, batch: dict, segments: TrainedSegments | 
     """Test a batch once, and set the case's kernels and host waits."""
     stopwatch = Stopwatch(device)
     case.kernels = KernelCounter(device, lambda: stopwatch.current_stage)
-    for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
-        case.kernels.mark_host(tensor)
+    case.kernels.mark_batch(batch)
     with (
         configured(case, segments),
         stopwatch.watch(stage_methods(case)),
@@ -197,8 +196,7 @@ def kernel_rows(cases: Sequence[InferenceCase]) -> list[dict]:
                 variant=case.variant,
                 execution=case.execution.mode if case.execution else None,
                 empties=case.num_empty,
-                kernels=dict(counter.kernels, all=counter.num_kernels),
-                waits=dict(counter.waits, all=counter.num_waits),
+                **counter.counts(),
                 wait_sites=dict(counter.wait_sites),
             )
         )

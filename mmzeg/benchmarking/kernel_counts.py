@@ -97,6 +97,18 @@ class KernelCounter:
         self._host_tensors[tensor] = True
         return tensor
 
+    def mark_batch(self, batch: dict) -> None:
+        """Let the images and label maps of a batch count as in host memory, where a data loader puts them."""
+        for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
+            self.mark_host(tensor)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return ``kernels`` and ``waits`` of every stage and of ``all``."""
+        return dict(
+            kernels=dict(self.kernels, all=self.num_kernels),
+            waits=dict(self.waits, all=self.num_waits),
+        )
+
     def is_host(self, tensor: Tensor) -> bool:
         """Return whether a tensor counts as one in host memory."""
         return tensor in self._host_tensors if self._is_cpu else tensor.device.type == 'cpu'

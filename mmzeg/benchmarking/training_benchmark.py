@@ -108,17 +108,9 @@ def count_training_kernels(options: TrainingOptions) -> list[dict]:
             stopwatch = Stopwatch(device)
             batch = random_batch(options)
             with KernelCounter(device, lambda watch=stopwatch: watch.current_stage) as counter:
-                for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
-                    counter.mark_host(tensor)
+                counter.mark_batch(batch)
                 run_iteration(case, batch, stopwatch)
-            rows.append(
-                dict(
-                    config=case.config,
-                    way=case.way,
-                    kernels=dict(counter.kernels, all=counter.num_kernels),
-                    waits=dict(counter.waits, all=counter.num_waits),
-                )
-            )
+            rows.append(dict(config=case.config, way=case.way, **counter.counts()))
     return rows
 
 

@@ -64,17 +64,11 @@ def losses_of(model, batch):
     return losses, model.parse_losses(losses)[0]
 
 
-def mark_host(counter, batch):
-    """Let a batch count as one in host memory, where a data loader puts it."""
-    for tensor in (*batch['inputs'], *(sample.gt_sem_seg.data for sample in batch['data_samples'])):
-        counter.mark_host(tensor)
-
-
 def count_step(model):
     """Return the counter of a training step of four images: data preprocessor, forward pass and losses."""
     batch = four_images()
     with KernelCounter(CPU) as counter:
-        mark_host(counter, batch)
+        counter.mark_batch(batch)
         losses_of(model, batch)
     return counter
 
@@ -100,7 +94,7 @@ def test_host_waits_of_a_step_with_backward_and_optimizer(coco_config, monkeypat
     optim_wrapper = build_optim_wrapper(model, optim_wrapper)
     batch = four_images()
     with KernelCounter(CPU) as counter:
-        mark_host(counter, batch)
+        counter.mark_batch(batch)
         model.train_step(batch, optim_wrapper)
     # One more than forward pass and losses: the norm of the gradients, which MMEngine logs
     assert counter.num_waits == 5, counter.wait_sites

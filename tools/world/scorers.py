@@ -4,6 +4,7 @@ python tools/world/scorers.py configs/zegformer_r18_world.py CHECKPOINT --plot s
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -44,7 +45,7 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
-    for row, marker in zip(rows, MARKERS, strict=False):
+    for row, marker in zip(rows, itertools.cycle(MARKERS), strict=False):
         axes.plot(1000 * row['seconds'], row['hIoU'], marker, markersize=9, label=row['setting'])
     axes.set(xlabel='milliseconds per image', ylabel='harmonic mean of seen and unseen mIoU')
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)

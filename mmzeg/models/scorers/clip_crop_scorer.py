@@ -8,11 +8,9 @@ from torch import Tensor
 
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.crops import CROP_MODES, bytes_per_crop, crop_segments, mask_probabilities
+from mmzeg.models.scorers.pruning import SEGMENTS_PER_ROUND
 from mmzeg.models.scorers.unique_masks import unique_masks
 from mmzeg.registry import MODELS
-
-# So few crops, a round of GuaranteedPruning, are not worth a wait for a GPU to know how many differ.
-FEW_MASKS = 8
 
 
 @MODELS.register_module()
@@ -59,8 +57,8 @@ class CLIPCropScorer(CLIPScorer):
         """
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         device = images[0].device
-        is_few = self.execution.is_batched(device) and max(map(len, mask_logits)) <= FEW_MASKS
-        # Encode equal masks once.
+        is_few = self.execution.is_batched(device) and max(map(len, mask_logits)) <= SEGMENTS_PER_ROUND
+        # Encode equal masks once, except in a round of GuaranteedPruning: to count its few masks, the host would wait.
         unique = [(masks, slice(None)) for masks in mask_logits] if is_few else unique_masks(mask_logits)
         masks, mask_indices = zip(*unique, strict=True)
         # Encode the crops chunk by chunk.
