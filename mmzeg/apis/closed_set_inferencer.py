@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ from mmseg.apis import init_model
 from mmseg.registry import MODELS
 from mmseg.utils import register_all_modules
 
-from mmzeg.apis.image_reading import expand_inputs, file_of, read_images, source_name
-from mmzeg.apis.input_pipeline import apply_input_pipeline, build_input_pipeline
+from mmzeg.apis.image_reading import expand_inputs, read_images
+from mmzeg.apis.input_pipeline import build_input_pipeline
+from mmzeg.apis.prediction_stream import stream_predictions
 from mmzeg.models.segmentors import ZegFormer
 from mmzeg.utils.preflight import check_device
 from mmzeg.utils.weight_files import check_finite, read_state
@@ -78,30 +78,11 @@ class ClosedSetInferencer:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be 1 or more, got {batch_size}')
-        return self._stream(read_images(expand_inputs(inputs)), batch_size)
-
-    def _stream(self, images: Iterator, batch_size: int) -> Iterator[dict]:
-        while batch := list(islice(images, batch_size)):
-            items = [dict(input=source, image=image, prediction=None, error=error) for source, image, error in batch]
-            # Images of one size, after the pipeline, go through the network together.
-            groups: dict[tuple, list[tuple[dict, dict]]] = {}
-            for item in items:
-                if item['error'] is not None:
-                    continue
-                try:
-                    data = apply_input_pipeline(self.pipeline, item['image'], file_of(item['input']))
-                except ValueError as error:
-                    item.update(image=None, error=f'{source_name(item["input"])}: {error}')
-                    continue
-                groups.setdefault(tuple(data['inputs'].shape), []).append((item, data))
-            for group in groups.values():
-                label_maps = self._label_maps([data for _, data in group])
-                for (item, _), label_map in zip(group, label_maps, strict=True):
-                    item['prediction'] = dict(label_map=label_map, classes=self.classes, unseen=[])
-            yield from items
+        return stream_predictions(read_images(expand_inputs(inputs)), batch_size, self.pipeline, self._predict)
 
     @torch.no_grad()
-    def _label_maps(self, data: list[dict]) -> list[np.ndarray]:
-        """Return the class indices (H, W) of images of one size, at the size of the images."""
+    def _predict(self, data: list[dict]) -> list[dict]:
+        """Return the predictions of images of one size; label maps have the size of the images."""
         samples = self.model.test_step(pseudo_collate(data))
-        return [sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64) for sample in samples]
+        label_maps = [sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64) for sample in samples]
+        return [dict(label_map=label_map, classes=self.classes, unseen=[]) for label_map in label_maps]

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from mmzeg.apis.call_settings import CallSettings, CallSettingsBuilder
 from mmzeg.apis.drawing import overlay
 from mmzeg.apis.encoded_image import EncodedImage
-from mmzeg.apis.image_reading import expand_inputs, file_of, read_images, source_name
+from mmzeg.apis.image_reading import expand_inputs, file_of, read_images
 from mmzeg.apis.input_pipeline import apply_input_pipeline, build_input_pipeline
+from mmzeg.apis.prediction_stream import stream_predictions
 from mmzeg.apis.segment_predictions import SegmentPredictions
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
@@ -171,7 +172,8 @@ class ZeroShotInferencer(BaseInferencer):
         if batch_size < 1:
             raise ValueError(f'batch_size must be 1 or more, got {batch_size}')
         settings = self.settings(classes, seen, mode, lam, gamma, scorer)
-        return self._stream(read_images(expand_inputs(inputs)), batch_size, settings, scores, masks)
+        predict = partial(self._predict, settings=settings, scores=scores, masks=masks)
+        return stream_predictions(read_images(expand_inputs(inputs)), batch_size, self.pipeline, predict)
 
     def settings(
         self,
@@ -246,31 +248,6 @@ class ZeroShotInferencer(BaseInferencer):
         """Return the config's fusion, with the given settings changed; ValueError as in ``mmzeg.ScoreFusion``."""
         return self._settings.fusion(mode, lam, gamma)
 
-    def preprocess(
-        self, images: list[np.ndarray], sources: Sequence[object] | None = None
-    ) -> Iterator[tuple[list[int], list[dict] | str]]:
-        """Group images by their size after the test pipeline.
-
-        Args:
-            images (list[np.ndarray]): (H, W, 3) uint8 RGB.
-            sources (Sequence[object], optional): What the images were read from.
-
-        Yields:
-            tuple: Indices of images and their data; or one index, and why the image cannot be used.
-        """
-        groups: dict[tuple, tuple[list[int], list[dict]]] = {}
-        for index, image in enumerate(images):
-            try:
-                file = None if sources is None else file_of(sources[index])
-                data = apply_input_pipeline(self.pipeline, image, file)
-            except ValueError as error:
-                yield [index], str(error)
-                continue
-            indices, group = groups.setdefault(tuple(data['inputs'].shape), ([], []))
-            indices.append(index)
-            group.append(data)
-        yield from groups.values()
-
     def predict_segments(self, data: list[dict], settings: CallSettings) -> list[SegmentPredictions]:
         """Predict the segments of images of one size, without their label maps.
 
@@ -314,25 +291,6 @@ class ZeroShotInferencer(BaseInferencer):
         """Assemble the result of ``__call__``."""
         result = dict(predictions=preds, errors=list(errors))
         return result if visualization is None else result | dict(visualization=visualization)
-
-    def _stream(
-        self, images: Iterator, batch_size: int, settings: CallSettings, scores: bool, masks: bool
-    ) -> Iterator[dict]:
-        while batch := list(islice(images, batch_size)):
-            items = [dict(input=source, image=None, prediction=None, error=error) for source, _, error in batch]
-            readable = [index for index, (_, image, _) in enumerate(batch) if image is not None]
-            sources = [batch[index][0] for index in readable]
-            for indices, data in self.preprocess([batch[index][1] for index in readable], sources):
-                if isinstance(data, str):
-                    item = items[readable[indices[0]]]
-                    item['error'] = f'{source_name(item["input"])}: {data}'
-                    continue
-                for index, prediction in zip(indices, self._predict(data, settings, scores, masks), strict=True):
-                    if isinstance(prediction, str):
-                        items[readable[index]]['error'] = prediction
-                    else:
-                        items[readable[index]].update(image=batch[readable[index]][1], prediction=prediction)
-            yield from items
 
     def _predict(self, data: list[dict], settings: CallSettings, scores: bool, masks: bool) -> list[dict | str]:
         """Return the prediction of every image; of an image whose masks cannot be read, the reason."""

@@ -1,6 +1,7 @@
 """Label a folder of images: plan the run, label in all processes, then write the dataset around the label maps."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier
 
 from mmzeg.apis import ZeroShotInferencer
-from mmzeg.labelling.engine import LabelEngine
+from mmzeg.labelling.engine import Block, LabelEngine
 from mmzeg.labelling.image_list import IMAGE_LIST
 from mmzeg.labelling.image_reader import ImageReader
 from mmzeg.labelling.label_writer import LABEL_MAPS, LabelWriter
@@ -119,8 +120,7 @@ class LabelRun:
         # The first process prints how far the run is.
         progress = None
         if self._rank == 0:
-            num_left = sum(not is_done for block in blocks for _, is_done in block)
-            progress = ProgressLine(num_left, self._num_processes)
+            progress = ProgressLine(count_left(blocks), count_left(plan.blocks))
         engine.run(blocks, reader, writer, progress)
         if progress is not None:
             progress.finish()
@@ -153,6 +153,11 @@ class LabelRun:
             # Too few images, or none with a label: there is nothing to train on, but the label maps are complete.
             print(f'mmzeg: no configs of a student: {error}', flush=True)
         return rows
+
+
+def count_left(blocks: Sequence[Block]) -> int:
+    """Return how many images of blocks are left to label."""
+    return sum(not is_done for block in blocks for _, is_done in block)
 
 
 def summary(rows: list[dict], out: str) -> str:

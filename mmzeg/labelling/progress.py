@@ -15,13 +15,13 @@ class ProgressLine:
 
     Args:
         num_images (int): Images of this process that are left to label.
-        num_processes (int): Processes with as many images each. Defaults to 1.
+        num_total (int, optional): Images of all processes that are left to label. Defaults to ``num_images``.
         file (TextIO, optional): Where to print. Defaults to stderr.
     """
 
-    def __init__(self, num_images: int, num_processes: int = 1, file: TextIO | None = None) -> None:
+    def __init__(self, num_images: int, num_total: int | None = None, file: TextIO | None = None) -> None:
         self._num_images = num_images
-        self._num_processes = num_processes
+        self._num_total = num_total or num_images
         self._file = file or sys.stderr
         self._interval = TERMINAL_INTERVAL if self._file.isatty() else LOG_INTERVAL
         self._start = self._last = time.monotonic()
@@ -44,10 +44,10 @@ class ProgressLine:
         print(f'{self.line():<79}', end=end, file=self._file, flush=True)
 
     def line(self) -> str:
-        """Return the line. With several processes it is this process's, times their number."""
+        """Return the line. With several processes it estimates those of all from this process's share."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = self._count / seconds
         left = datetime.timedelta(seconds=round((self._num_images - self._count) / rate)) if rate else 'unknown time'
-        about = 'about ' if self._num_processes > 1 else ''
-        count, total = (self._num_processes * number for number in (self._count, self._num_images))
-        return f'{about}{count} of {total} images, {self._num_processes * rate:.2f} images/s, {left} left'
+        share = self._num_images / self._num_total
+        about = 'about ' if share < 1 else ''
+        return f'{about}{self._count / share:.0f} of {self._num_total} images, {rate / share:.2f} images/s, {left} left'

@@ -1,6 +1,9 @@
 """Environment, threads and communication of processes that train or draw on a CPU."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -25,6 +28,35 @@ def training_environment(num_threads: int | None = None) -> dict[str, str]:
     if num_threads is not None:
         environment['OMP_NUM_THREADS'] = str(num_threads)
     return environment
+
+
+def run_program(
+    program: Path,
+    *arguments: object,
+    log: Path,
+    launcher: tuple[str, ...] = (),
+    num_threads: int | None = None,
+) -> None:
+    """Run a Python program in ``training_environment`` and append what it prints to a log.
+
+    Args:
+        program (Path): File of the program.
+        arguments: Its arguments.
+        log (Path): File to append to; its folder is made.
+        launcher (tuple[str, ...]): Arguments of Python before the program, such as ``-m torch.distributed.run``.
+        num_threads (int, optional): See ``training_environment``.
+
+    Raises:
+        ValueError: The program failed; names the log.
+    """
+    print(f'{program.name} -> {log}', file=sys.stderr, flush=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, *launcher, str(program), *map(str, arguments)]
+    environment = training_environment(num_threads)
+    with log.open('a') as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+    if code:
+        raise ValueError(f'{program.name} failed with exit code {code}: see {log}')
 
 
 def use_one_thread(worker: int) -> None:

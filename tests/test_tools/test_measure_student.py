@@ -66,4 +66,4 @@ def test_table_of_the_world(teacher, tmp_path):
     assert [line.rpartition('|')[0].rpartition('|')[0] for line in table_lines(again.stdout)] == [
         line.rpartition('|')[0].rpartition('|')[0] for line in table
     ]
-    assert 'tools/train.py' not in again.stderr and 'tools/test.py' not in again.stderr
+    assert 'label.py -> ' in again.stderr and 'train.py -> ' not in again.stderr and 'test.py -> ' not in again.stderr

@@ -1,11 +1,14 @@
 """Environment and communication of trainings on a CPU."""
 
+import re
+
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.registry import MODEL_WRAPPERS
 
-from mmzeg.utils.processes import KEEP_MEMORY, training_environment, use_gloo_without_gpu
+from mmzeg.utils.processes import KEEP_MEMORY, run_program, training_environment, use_gloo_without_gpu
 
 
 def test_a_variable_of_the_user_is_kept(monkeypatch):
@@ -16,6 +19,18 @@ def test_a_variable_of_the_user_is_kept(monkeypatch):
     assert environment['GLIBC_TUNABLES'] == KEEP_MEMORY['GLIBC_TUNABLES']
     assert environment['MALLOC_TRIM_THRESHOLD_'] == '7' and environment['OMP_NUM_THREADS'] == '5'
     assert training_environment(num_threads=2)['OMP_NUM_THREADS'] == '2'
+
+
+def test_programs_append_to_a_log(tmp_path):
+    program = tmp_path / 'tool.py'
+    program.write_text(
+        "import os, sys; print(sys.argv[1:], os.environ['OMP_NUM_THREADS']); sys.exit(len(sys.argv) - 2)"
+    )
+    log = tmp_path / 'logs/tool.log'
+    run_program(program, 1, log=log, num_threads=3)
+    with pytest.raises(ValueError, match=re.escape(f'tool.py failed with exit code 1: see {log}')):
+        run_program(program, 'a', 2.5, log=log, num_threads=3)
+    assert log.read_text() == "['1'] 3\n['a', '2.5'] 3\n"
 
 
 def test_gloo_replaces_nccl_without_a_gpu(monkeypatch, capsys):

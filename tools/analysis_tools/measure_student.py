@@ -8,8 +8,6 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from mmzeg.labelling.ignored_folder import ignore_pixels
 from mmzeg.labelling.manifest import read_manifest
 from mmzeg.utils.config_files import read_config
 from mmzeg.utils.preflight import one_line_errors
-from mmzeg.utils.processes import training_environment
+from mmzeg.utils.processes import run_program
 from mmzeg.utils.tables import format_score
 from mmzeg.utils.tool_arguments import add_trust_argument
 
@@ -92,13 +90,13 @@ class Experiment:
     def label(self) -> None:
         """Label the images with the teacher."""
         arguments = (self.config, self.weights, self.images, self.labels, '--save-scores')
-        run_tool('tools/label.py', *arguments, log=self.work_dir / 'label.log')
+        run_program(ROOT / 'tools/label.py', *arguments, log=self.work_dir / 'label.log')
 
     def test(self, config: Path, weights: Path, folder: Path) -> Mapping[str, float]:
         """Test a model, unless it has been tested, and return its metrics."""
         report = folder / 'report.json'
         if not report.is_file():
-            run_tool('tools/test.py', config, weights, '--work-dir', folder, log=self.work_dir / 'test.log')
+            run_program(ROOT / 'tools/test.py', config, weights, '--work-dir', folder, log=self.work_dir / 'test.log')
         return json.loads(report.read_text())['metrics']
 
     def train_student(self, name: str, labels: Path, uses_ground_truth: bool = False) -> tuple[Path, Path]:
@@ -118,7 +116,7 @@ class Experiment:
         if not checkpoint.is_file():
             folder.mkdir(exist_ok=True)
             self._student_config(labels, uses_ground_truth).dump(config)
-            run_tool('tools/train.py', config, '--work-dir', folder, '--resume', log=folder / 'train.log')
+            run_program(ROOT / 'tools/train.py', config, '--work-dir', folder, '--resume', log=folder / 'train.log')
         return config, checkpoint
 
     def _student_config(self, labels: Path, uses_ground_truth: bool) -> Config:
@@ -138,17 +136,6 @@ class Experiment:
         return cfg
 
 
-def run_tool(tool: str, *arguments: object, log: Path) -> None:
-    """Run a tool and append what it prints to a log; ValueError if it fails."""
-    print(f'{tool} -> {log}', file=sys.stderr, flush=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / tool), *map(str, arguments)]
-    with log.open('a') as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=training_environment()).returncode
-    if code:
-        raise ValueError(f'{tool} failed with exit code {code}: see {log}')
-
-
 def prepare_world(args: argparse.Namespace) -> Experiment:
     """Draw scenes of a seed that no training has used."""
     cfg = read_config(args.config)
@@ -156,7 +143,7 @@ def prepare_world(args: argparse.Namespace) -> Experiment:
     data = work_dir / 'data'
     size = cfg.test_dataloader.dataset.size
     options = ('--train', args.scenes, '--size', size, '--seed', WORLD_SEED)
-    run_tool('tools/dataset_converters/world.py', data, *options, log=work_dir / 'world.log')
+    run_program(ROOT / 'tools/dataset_converters/world.py', data, *options, log=work_dir / 'world.log')
     return Experiment(
         work_dir=work_dir,
         cfg=cfg,
@@ -193,7 +180,7 @@ def prepare_camvid(args: argparse.Namespace) -> Experiment:
     weights = work_dir / f'teacher/iter_{iters}.pth'
     if not weights.is_file():
         arguments = (config, '--work-dir', weights.parent, '--resume')
-        run_tool('tools/train.py', *arguments, log=work_dir / 'teacher.log')
+        run_program(ROOT / 'tools/train.py', *arguments, log=work_dir / 'teacher.log')
     return Experiment(
         work_dir=work_dir,
         cfg=cfg,

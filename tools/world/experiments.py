@@ -9,8 +9,6 @@ split; then once per seed with all of them, and tested with these settings.
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from mmzeg.evaluation.sweep_run import best_row
 from mmzeg.evaluation.zero_shot_miou import SCORES
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.preflight import one_line_errors
-from mmzeg.utils.processes import training_environment
+from mmzeg.utils.processes import run_program
 
 ROOT = Path(__file__).parents[2]
 # Seven objects and a texture, as the unseen classes are.
@@ -97,7 +95,7 @@ class Experiments:
         self.work_dir = work_dir
         self.iters = iters or Config.fromfile(ROOT / MAIN.config).train_cfg.max_iters
         self._pool = ThreadPoolExecutor(jobs)
-        self._environment = training_environment(num_threads=max(1, (os.cpu_count() or 1) // jobs))
+        self._num_threads = max(1, (os.cpu_count() or 1) // jobs)
 
     def train(self, variant: Variant, seed: int | None) -> Path:
         """Train a variant and return its last checkpoint.
@@ -187,12 +185,7 @@ class Experiments:
         return json.loads((folder / result).read_text())
 
     def _run(self, tool: str, *arguments: object, log: Path) -> None:
-        print(f'{tool} -> {log}', flush=True)
-        with log.open('a') as file:
-            command = [sys.executable, str(ROOT / tool), *map(str, arguments)]
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=self._environment).returncode
-        if code:
-            raise ValueError(f'{tool} failed with exit code {code}: see {log}')
+        run_program(ROOT / tool, *arguments, log=log, num_threads=self._num_threads)
 
 
 def hold_out(cfg: Config) -> None:
