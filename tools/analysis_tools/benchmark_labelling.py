@@ -1,4 +1,4 @@
-"""Measure how many images a second tools/label.py labels, beside tools/demo.py, and where its time goes.
+"""Measure the images per second of tools/label.py next to those of tools/demo.py, and the seconds of its steps.
 
 python tools/analysis_tools/benchmark_labelling.py CONFIG CHECKPOINT photos/
 """
@@ -41,11 +41,8 @@ class Case:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, 'out')
             log = Path(folder, 'log')
-            arguments = [config, weights, images, '--batch-size', self.batch_size]
-            if self.tool == 'demo.py':
-                arguments += ['--out', out, '--save-masks']
-            else:
-                arguments.insert(3, out)
+            outputs = ['--out', out, '--save-masks'] if self.tool == 'demo.py' else [out]
+            arguments = [config, weights, images, *outputs, '--batch-size', self.batch_size]
             if self.processes > 1:
                 arguments += ['--launcher', 'pytorch']
                 launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(self.processes))
