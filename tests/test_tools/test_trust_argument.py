@@ -23,7 +23,7 @@ ARGUMENTS = {
     'tools/analysis_tools/measure_student.py': ['world', 'config.py', 'mine.pth'],
     'tools/analysis_tools/diagnose.py': ['config.py', 'mine.pth'],
     'tools/analysis_tools/explain.py': ['config.py', 'mine.pth', 'image.png'],
-    'tools/analysis_tools/benchmark_labelling.py': ['config.py', 'mine.pth'],
+    'tools/analysis_tools/benchmark_labelling.py': ['config.py', 'mine.pth', 'images'],
     'tools/analysis_tools/benchmark_page.py': ['config.py', 'mine.pth'],
     'tools/analysis_tools/benchmark_video.py': ['config.py', 'mine.pth'],
     'tools/deployment/export_onnx.py': ['config.py', 'mine.pth', '--out', 'out'],
