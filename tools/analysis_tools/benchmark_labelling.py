@@ -16,6 +16,7 @@ from prettytable import PrettyTable, TableStyle
 from mmzeg.apis.image_reading import expand_inputs
 from mmzeg.utils.preflight import one_line_errors
 from mmzeg.utils.processes import run_program
+from mmzeg.utils.tool_arguments import add_trust_argument
 
 TOOLS = Path(__file__).parents[1]
 STEPS = ('reading', 'network', 'writing')
@@ -60,6 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file, or its name in configs')
     parser.add_argument('weights', help='checkpoint file')
     parser.add_argument('images', type=Path, help='folder of images, without subfolders')
+    add_trust_argument(parser)
     parser.add_argument('--processes', type=int, default=2, help='number of processes that is compared with one')
     parser.add_argument('--batch-size', type=int, default=4, help='batch size that is compared with one')
     return parser.parse_args()
