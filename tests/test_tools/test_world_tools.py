@@ -62,6 +62,23 @@ def test_clip_is_trained_and_loads(tmp_path):
     assert clip.image_size == (96, 96) and clip.text_embeddings(['umbrella'], 'single').shape == (1, 128)
 
 
+def test_clip_of_another_architecture_is_trained_and_loads(tmp_path):
+    fields = ['image_size=32', 'patch_size=8', 'width=16', 'layers=2', 'head_width=8']
+    short = ['--scenes', 4, '--iters', 2, '--held-out', 1, '--workers', 0]
+    result = run('world/train_clip.py', tmp_path / 'clip', '--vision-cfg', *fields, *short)
+    assert result.returncode == 0, result.stderr
+    clip = CLIP(str(tmp_path / 'clip/open_clip_model.safetensors'))
+    assert clip.image_size == (32, 32) and len(clip.network.visual.transformer.resblocks) == 2
+
+
+@pytest.mark.parametrize('field', ['patch=8', 'patch_size=0', 'timm_model_name=unknown'])
+def test_fields_of_the_image_encoder_are_checked(tmp_path, field):
+    result = run('world/train_clip.py', tmp_path / 'clip', '--vision-cfg', 'image_size=32', field)
+    assert result.returncode == 2 and 'Traceback' not in result.stderr
+    last = result.stderr.splitlines()[-1]
+    assert '--vision-cfg' in last and field.split('=')[0] in last
+
+
 @pytest.mark.parametrize(
     'captions, message',
     [

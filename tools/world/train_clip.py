@@ -11,6 +11,8 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
+from mmengine.config import DictAction
+from mmengine.utils import to_2tuple
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -37,6 +39,12 @@ MAX_LOG_SCALE = 4.6052
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('out', type=Path, help="folder to write, in open_clip's layout of a hub model")
+    parser.add_argument(
+        '--vision-cfg',
+        nargs='+',
+        action=DictAction,
+        help="open_clip's fields of another image encoder: key=value ..., such as image_size=96 patch_size=16",
+    )
     parser.add_argument('--captions', type=Path, help='JSON of class -> words for it (default: its name and synonym)')
     parser.add_argument('--scenes', type=int, default=6000, help='scenes to draw, about 5 crops each')
     parser.add_argument('--iters', type=int, default=8000, help='iterations')
@@ -90,6 +98,25 @@ class Captions:
         return choices[torch.randint(len(choices), (), generator=self._random)]
 
 
+def build_network(model_config: Mapping) -> nn.Module:
+    """Build a CLIP with random weights.
+
+    Raises:
+        ValueError: open_clip cannot build an image encoder of these fields.
+    """
+    try:
+        return open_clip.CLIP(**model_config)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"--vision-cfg {model_config['vision_cfg']}: open_clip's CLIPVisionCfg cannot be built ({error})"
+        ) from error
+
+
+def image_size(network: nn.Module) -> int:
+    """Return the height and width, in pixels, of the images that CLIP takes."""
+    return to_2tuple(network.visual.image_size)[0]
+
+
 def train_text_encoder(network: nn.Module, captions: Captions, iters: int = 600) -> None:
     """Train the text encoder: two captions of a class get the same embedding, those of two classes orthogonal ones.
 
@@ -116,7 +143,7 @@ def train_image_encoder(network: nn.Module, captions: Captions, args: argparse.N
     for name, weight in network.named_parameters():
         weight.requires_grad_(name.startswith(('visual', 'logit')))
     # Draw all crops
-    size = CONFIG['vision_cfg']['image_size']
+    size = image_size(network)
     masked = SegmentCrops(
         CLASSES, args.scenes, size, crop_modes=dict(cropmask=0.95, mask=0.05), images_per_item=0, **STATISTICS
     )
@@ -177,7 +204,7 @@ def accuracy(network: nn.Module, dataset: SegmentCrops) -> float:
 
 def report(network: nn.Module, num_scenes: int) -> None:
     """Print accuracies on held-out scenes in every crop mode, and the similarity of the class names."""
-    held_out = dict(size=CONFIG['vision_cfg']['image_size'], split='test', **STATISTICS)
+    held_out = dict(size=image_size(network), split='test', **STATISTICS)
     # Images of one class
     single = SegmentCrops(CLASSES, 20, crop_modes={}, images_per_item=len(CLASSES), **held_out)
     print(f'{accuracy(network, single):.1f} % of images of a single class')
@@ -194,14 +221,14 @@ def report(network: nn.Module, num_scenes: int) -> None:
     print(f'cosine of two class names: mean {others.mean():.2f}, greatest {others.max():.2f}')
 
 
-def save(network: nn.Module, folder: Path) -> None:
+def save(network: nn.Module, model_config: Mapping, folder: Path) -> None:
     """Write the weights in half precision and open_clip's config, both atomically."""
     state = {
         name: tensor.half().contiguous() for name, tensor in network.state_dict().items() if tensor.is_floating_point()
     }
     path = folder / 'open_clip_model.safetensors'
     atomic_write(path, lambda partial: save_file(state, partial))
-    config = json.dumps(dict(model_cfg=CONFIG, preprocess_cfg=STATISTICS), indent=1) + '\n'
+    config = json.dumps(dict(model_cfg=model_config, preprocess_cfg=STATISTICS), indent=1) + '\n'
     atomic_write(folder / 'open_clip_config.json', lambda partial: partial.write_text(config))
     print(f'{path}: {path.stat().st_size / 2**20:.1f} MB')
 
@@ -210,13 +237,14 @@ def save(network: nn.Module, folder: Path) -> None:
 def main() -> None:
     args = parse_args()
     captions = Captions(read_captions(args.captions))
+    model_config = dict(CONFIG, vision_cfg=args.vision_cfg or CONFIG['vision_cfg'])
     # Check the output before half an hour of training
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = open_clip.CLIP(**CONFIG)
+    network = build_network(model_config)
     train_text_encoder(network, captions)
     train_image_encoder(network, captions, args)
-    save(network, args.out)
+    save(network, model_config, args.out)
     report(network, args.held_out)
 
 
