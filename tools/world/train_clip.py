@@ -99,17 +99,22 @@ class Captions:
 
 
 def build_network(model_config: Mapping) -> nn.Module:
-    """Build a CLIP with random weights.
+    """Build a CLIP with random weights, and try it on one image before anything long starts.
 
     Raises:
-        ValueError: open_clip cannot build an image encoder of these fields.
+        ValueError: The fields of the image encoder are not open_clip's, or do not fit each other.
     """
     try:
-        return open_clip.CLIP(**model_config)
+        network = open_clip.CLIP(**model_config).eval()
+        size = image_size(network)
+        with torch.no_grad():
+            network.encode_image(torch.zeros(1, 3, size, size))
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        fields = ' '.join(f'{key}={value}' for key, value in model_config['vision_cfg'].items())
         raise ValueError(
-            f"--vision-cfg {model_config['vision_cfg']}: open_clip's CLIPVisionCfg cannot be built ({error})"
+            f'--vision-cfg {fields}: open_clip cannot run it ({error}); give fields of its CLIPVisionCfg that fit'
         ) from error
+    return network.train()
 
 
 def image_size(network: nn.Module) -> int:
