@@ -1,9 +1,11 @@
-"""Makes the helper modules of this folder importable: pytest adds the folder of a conftest.py to the import path."""
+"""Fixtures of all tests. pytest adds this folder to the import path, so that its helper modules are importable."""
 
 import os
 import shutil
+import tempfile
 
 import pytest
+from mmseg.visualization import SegLocalVisualizer
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 SWITCHES = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', '--disable-component-update']
@@ -12,6 +14,24 @@ SWITCHES = ['--no-sandbox', '--disable-gpu', '--disable-background-networking', 
 def pytest_collection_modifyitems(items):
     """Put the folders of the longest files first, so that no process of xdist waits for another at the end."""
     items.sort(key=lambda item: item.path.parent.name not in ('test_docs', 'test_tools'))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def temporary_folder():
+    """A folder for what is not in tmp_path, removed at the end: libraries and killed processes leave files there."""
+    # Processes that are ending remove their files meanwhile.
+    arguments = dict(prefix='mmzeg_tests_', ignore_cleanup_errors=True)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(**arguments) as folder:
+        patch.setenv('TMPDIR', folder)
+        patch.setattr(tempfile, 'tempdir', folder)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_visualizer():
+    """MMEngine keeps the first visualizer of a process, which would write into the folder of an earlier test."""
+    yield
+    SegLocalVisualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope='module')

@@ -11,8 +11,8 @@ extras=${EXTRAS:-test}
 cd "$(dirname "$0")/.."
 
 case "$stack" in
-  official) mm=""; mmcv=mmcv; mmdet=mmdet; newest=11 ;;
-  onedl) mm="onedl-"; mmcv=onedl-mmcv; mmdet=onedl-mmdetection; newest=12 ;;
+  official) mm=""; mmcv=mmcv; mmdet=mmdet; newest=11; needed=9 ;;
+  onedl) mm="onedl-"; mmcv=onedl-mmcv; mmdet=onedl-mmdetection; newest=12; needed=12 ;;
   *) echo "setup_env.sh: unknown STACK '$stack': use official or onedl" >&2; exit 2 ;;
 esac
 constraints=$PWD/tools/constraints/$stack.txt
@@ -22,7 +22,17 @@ if ! "$python" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (
   exit 2
 fi
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+if [ ! -x "$venv/bin/python" ]; then
+  folder=$venv
+  until [ -d "$folder" ]; do folder=$(dirname "$folder"); done
+  free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 ^ 2) }')
+  if [ "$free" -lt "$needed" ]; then
+    echo "setup_env.sh: the $stack stack needs $needed GB of disk while it is installed, most of it for torch's CUDA" \
+         "libraries; the disk of '$venv' has $free GB free. Free some, or name a folder of another disk: make VENV=/path/of/environment" >&2
+    exit 2
+  fi
+  "$python" -m venv "$venv"
+fi
 py=$venv/bin/python
 install() { PIP_DISABLE_PIP_VERSION_CHECK=1 "$py" -m pip install --quiet -c "$constraints" "$@"; }
 pinned() { sed -n "s/^$1==//p" "$constraints"; }
