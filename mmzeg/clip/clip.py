@@ -19,6 +19,7 @@ from mmzeg.clip.prompts import get_templates
 from mmzeg.clip.text_cache import TextCache, content_hash, file_version
 from mmzeg.clip.tokenizer import get_tokenizer, warn_unreadable_names
 from mmzeg.registry import MODELS
+from mmzeg.utils.compiled_functions import compile_function
 from mmzeg.utils.half_precision import lacks_precision
 from mmzeg.utils.weight_files import read_state
 
@@ -152,7 +153,7 @@ class CLIP:
 
     def compile_image_encoder(self, options: dict) -> None:
         """Let ``torch.compile``, with the given keyword arguments, compile what ``encode_image`` runs."""
-        self._encode_image = torch.compile(encode_image, **options)
+        self._encode_image = compile_function(encode_image, options)
 
     @property
     def map_channels(self) -> tuple[int, ...] | None:

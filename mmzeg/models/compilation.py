@@ -1,10 +1,36 @@
 """torch.compile for the networks of a model: backbone, pixel decoder, transformer decoder, and CLIP's image encoder."""
 
-import torch
+from __future__ import annotations
+
+import copy
+from types import MethodType
+
 from torch import nn
 
 from mmzeg.models.scorers.base_scorer import BaseScorer
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
+from mmzeg.utils.compiled_functions import compile_function
+
+
+class CompiledForward:
+    """The compiled ``forward`` of a network; a deep copy of the network, such as an EMA hook makes, gets its own.
+
+    Args:
+        network (nn.Module): The network. Its attribute ``forward`` is this object, so the names of its weights stay.
+        options (dict): Keyword arguments of ``torch.compile``.
+    """
+
+    def __init__(self, network: nn.Module, options: dict) -> None:
+        self._network = network
+        self._options = options
+        self._forward = compile_function(MethodType(type(network).forward, network), options)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Return what the network's ``forward`` returns."""
+        return self._forward(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> CompiledForward:
+        return CompiledForward(copy.deepcopy(self._network, memo), self._options)
 
 
 def compile_networks(model: nn.Module, scorer: BaseScorer | None, options: dict) -> None:
@@ -28,8 +54,7 @@ def compile_networks(model: nn.Module, scorer: BaseScorer | None, options: dict)
             networks.append(getattr(model.decode_head, name))
     try:
         for network in networks:
-            # Not the module itself: the names of its weights stay.
-            network.forward = torch.compile(network.forward, **options)
+            network.forward = CompiledForward(network, options)
         if isinstance(scorer, CLIPScorer):
             scorer.clip.compile_image_encoder(options)
     except (TypeError, RuntimeError) as error:
