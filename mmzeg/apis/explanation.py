@@ -33,6 +33,7 @@ def explain_image(
     seen: Sequence[str] | None = None,
     pixel: tuple[int, int] | None = None,
     annotation: np.ndarray | None = None,
+    file: str | None = None,
 ) -> str:
     """Explain the prediction of one image as an HTML page that needs no other file.
 
@@ -44,11 +45,12 @@ def explain_image(
         classes, seen: As in ``ZeroShotInferencer``.
         pixel (tuple[int, int], optional): Column x and row y of a pixel to explain.
         annotation (np.ndarray, optional): (H, W) ground truth, for errors by cause; see ``errors_by_cause``.
+        file (str, optional): The file of the image: ``mmzeg.FileProposals`` finds masks by it.
 
     Raises:
         ValueError: A pixel outside the image, bad classes, or a label map that does not fit the image.
     """
-    encoded = inferencer.encode(np.ascontiguousarray(image[..., ::-1]))
+    encoded = inferencer.encode(np.ascontiguousarray(image[..., ::-1]), file)
     predictions = inferencer.classify(encoded, classes, seen)
     labels, segments = predictions.label_map_and_segments(fusion, masks=True)
     vocabulary = predictions.vocabulary

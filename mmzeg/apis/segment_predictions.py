@@ -62,7 +62,7 @@ class SegmentPredictions:
         A pixel's margin is the difference of its two highest calibrated values in the semantic map, which is not made.
         """
         class_offset = fusion.class_offset(self.seen)
-        return label_and_margin_maps(self.scores(fusion), self.mask_logits, self.sizes, class_offset)
+        return label_and_margin_maps(self.scores(fusion), self.mask_logits, self.sizes, class_offset, self.execution)
 
     def label_map_and_segments(self, fusion: ScoreFusion, masks: bool = False) -> tuple[Tensor, list[dict]]:
         """Return the label map and its segments: pixels of one class to which one query contributes most.

@@ -13,6 +13,7 @@ from mmzeg.models.calibration import calibrate, calibrated_labels, class_offset
 from mmzeg.models.fusion import MODES, ScoreFusion
 from mmzeg.models.scorers import GuaranteedPruning
 from mmzeg.models.segmentors import ZegFormer, ZeroShotSegmentor
+from mmzeg.models.segmentors.zegformer import single_precision
 from mmzeg.models.semantic_map import assemble_semantic_map, to_original_size
 from mmzeg.utils.atomic import atomic_write
 
@@ -144,8 +145,11 @@ class Sweep:
             return
         class_logits, mask_logits, clip_logits = self.model.predict_logits(inputs, metas)
         for ensemble in self._gammas:
-            scores = replace(self.model.fusion, **vars(ensemble))(class_logits, clip_logits, seen)
-            yield ensemble, assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
+            # As ``ZegFormer.encode_decode`` does.
+            with single_precision(inputs):
+                scores = replace(self.model.fusion, **vars(ensemble))(class_logits, clip_logits, seen)
+                semantic_maps = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
+            yield ensemble, semantic_maps
 
 
 def _check_model(model: ZeroShotSegmentor, modes: set[str]) -> None:

@@ -20,6 +20,7 @@ from mmzeg.labelling.manifest import PARTS, read_saved_rows, write_manifest
 from mmzeg.labelling.options import LabelOptions
 from mmzeg.labelling.run_lock import RunLock
 from mmzeg.labelling.storage import Storage
+from mmzeg.labelling.student import SPLITS
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ def plan_run(
     names = merge_image_lists(earlier, listed)
     check_stems(images, names)
     # An image is done if its row and its files exist.
-    for folder in (LABEL_MAPS, SCORE_MAPS, PARTS):
-        out.remove_partial_files(folder)
+    out.remove_partial_files(LABEL_MAPS, SCORE_MAPS, PARTS, SPLITS)
     files = set(out.list_files(LABEL_MAPS))
     if options.save_scores:
         files &= set(out.list_files(SCORE_MAPS))

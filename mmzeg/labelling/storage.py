@@ -1,6 +1,7 @@
 """A folder on a disk or in an object store, through MMEngine's file backends."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from mmengine.fileio.backends import LocalBackend
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.error_messages import one_line
 
-# End of the temporary names of ``atomic_write``; a killed process leaves such files.
-PARTIAL_SUFFIX = '.part'
+# Temporary names of ``atomic_write``; a killed process leaves such files.
+PARTIAL_NAME = re.compile(r'\.[0-9a-f]{32}\.part$')
 
 
 class Storage:
@@ -81,9 +82,11 @@ class Storage:
         for name in self._backend.list_dir_or_file(path, list_dir=False, recursive=True):
             yield Path(name).as_posix()
 
-    def remove_partial_files(self, folder: str) -> None:
-        """Remove what a killed process left half written below a folder. Stores have no such files."""
-        if self.is_local:
-            for name in list(self.list_files(folder)):
-                if name.endswith(PARTIAL_SUFFIX):
-                    self.remove(f'{folder}/{name}')
+    def remove_partial_files(self, *folders: str) -> None:
+        """Remove what a killed process left half written in this folder and below the named ones; stores have none."""
+        if not self.is_local:
+            return
+        names = [f'{folder}/{name}' for folder in folders for name in self.list_files(folder)]
+        for name in [*names, *map(str, self._backend.list_dir_or_file(self.root, list_dir=False))]:
+            if PARTIAL_NAME.search(name):
+                self.remove(name)

@@ -20,6 +20,8 @@ from mmzeg.labelling.student_configs import (
 from mmzeg.utils.atomic import atomic_write
 from mmzeg.utils.palette import palette
 
+# Folder of the lists of images.
+SPLITS = 'splits'
 BATCH_SIZE = 8
 # Limits of the shorter side that images are resized to, in pixels, and what it is a multiple of.
 SIDE_LIMITS = (64, 512)
@@ -61,9 +63,9 @@ def write_student_configs(out: Path, rows: Sequence[dict]) -> None:
     dataset = _format_dataset(description, usable, num_train=len(splits['train']))
 
     # Write the files; the configs last, so that they never refer to a missing split.
-    (out / 'splits').mkdir(exist_ok=True)
+    (out / SPLITS).mkdir(exist_ok=True)
     for name, stems in splits.items():
-        _write_text(out / 'splits' / f'{name}.txt', ''.join(f'{stem}\n' for stem in stems))
+        _write_text(out / SPLITS / f'{name}.txt', ''.join(f'{stem}\n' for stem in stems))
     configs = {
         'dataset.py': dataset,
         'runtime.py': RUNTIME,

@@ -6,6 +6,7 @@ A GPU is fast where an operation is large and the host never waits for its resul
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +39,7 @@ class Execution:
             batched; then a tile has at least one row, whatever memory that takes.
 
     Raises:
-        ValueError: An unknown mode, or a bound that is not a number above 0.
+        ValueError: An unknown mode, or a bound that is not a finite number above 0.
     """
 
     mode: str = 'auto'
@@ -51,7 +52,7 @@ class Execution:
         for name in ('crops_mib', 'map_mib'):
             value = getattr(self, name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (is_number and value > 0):
+            if value is not None and not (is_number and 0 < value < math.inf):
                 raise ValueError(f'model.execution {name} must be a number of MiB above 0, or None, got {value!r}')
 
     @classmethod

@@ -30,7 +30,8 @@ def check_zegformer(folder: Path, settings: dict, options: CheckOptions) -> Comp
         options (CheckOptions): Device, and execution of the test.
     """
     case = load_released_case(folder, settings, WEIGHTS, zegformer_config, options)
-    case.model.execution = Execution.build(options.execution)
+    # The model hands it to the scorer in a test; crops are also checked without the model.
+    case.model.execution = case.model.scorer.execution = Execution.build(options.execution)
     check_training(case)
     check_test(case)
     return case.comparison
@@ -122,7 +123,9 @@ def _check_crops(case: ReleasedCase, mask_logits: torch.Tensor) -> None:
     for index, (image, image_mask_logits, sample) in enumerate(zip(images, mask_logits, case.samples, strict=True)):
         valid = valid_size(sample.metainfo, image)
         mask_probs = mask_probabilities(image_mask_logits, image.shape[-2:])
-        crops = crop_segments(scorer.normalize(image, valid), mask_probs, scorer.clip.image_size, 'cropmask')
+        is_batched = scorer.execution.is_batched(image.device)
+        normalized = scorer.normalize(image, valid)
+        crops = crop_segments(normalized, mask_probs, scorer.clip.image_size, 'cropmask', is_batched)
         case.comparison.compare_tensor(f'crops_{index}', crops[..., ::CROP_STEP, ::CROP_STEP])
         embeddings = scorer.encode(image, image_mask_logits, valid)[0]
         case.comparison.compare_tensor(f'clip_image_embed_{index}', embeddings)

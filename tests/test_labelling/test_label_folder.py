@@ -283,11 +283,17 @@ def test_a_damaged_manifest_is_rebuilt(run, images, tmp_path, capsys):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b''.join([*lines[:2], lines[2][:40] + b'\n', *lines[3:-1], lines[-1][:-30]]))
     (tmp_path / 'out/annotations/seq0/000.png').unlink()
-    (tmp_path / 'out/annotations/seq0/000.png.ab12.part').touch()
+    # What a killed process leaves is removed; what others wrote is not.
+    partial = [f'{name}.{"ab12" * 8}.part' for name in ('annotations/seq0/000.png', 'review.html', 'splits/val.txt')]
+    foreign = ['notes.part', f'notes/000.png.{"ab12" * 8}.part']
+    for name in partial + foreign:
+        (tmp_path / 'out' / name).parent.mkdir(exist_ok=True)
+        (tmp_path / 'out' / name).touch()
     capsys.readouterr()
     repaired = run(images, tmp_path / 'out')
     assert '2 damaged lines of the manifest are left out' in capsys.readouterr().out
     assert without_seconds(repaired) == without_seconds(rows) and label_maps(tmp_path / 'out') == expected
+    assert [name for name in partial + foreign if (tmp_path / 'out' / name).exists()] == foreign
 
 
 @pytest.mark.parametrize('name', ['annotations/seq1/003.png', '.parts/0.jsonl'])

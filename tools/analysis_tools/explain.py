@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--labels', type=Path, help='ground truth (PNG of class indices, 255: not annotated), for errors by cause'
     )
-    parser.add_argument('--mode', help="fusion mode: seg, img, full or unseen; defaults to the config's")
+    parser.add_argument('--mode', help="fusion mode: seg, img, full, unseen or geometric; defaults to the config's")
     parser.add_argument('--lam', type=float, help='ensemble weight lambda, 0..1')
     parser.add_argument('--gamma', type=float, help='calibration, subtracted from the scores of seen classes')
     parser.add_argument('--device', help='cuda:0, cpu; defaults to a GPU if there is one')
@@ -59,6 +59,7 @@ def main() -> None:
         **parse_classes_option(args.classes, args.seen),
         pixel=args.pixel,
         annotation=annotation,
+        file=args.image,
     )
     atomic_write(args.out, lambda partial: partial.write_text(page, encoding='utf-8'))
     print(f'{args.out}: open it in a browser')
