@@ -1,6 +1,5 @@
 """Compare settings of scorer and fusion on the same masks of one model; ``tools/world/scorers.py`` is the command."""
 
-import time
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -8,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import track_iter_progress
 from torch import Tensor, nn
 
+from mmzeg.benchmarking.time_and_memory import Stopwatch
 from mmzeg.evaluation.loading import ignore_index_of, load_for_evaluation
 from mmzeg.evaluation.zero_shot_miou import SCORES, count_areas, summarize_areas
 from mmzeg.models import ScoreFusion
@@ -98,13 +98,19 @@ class CountedScorer:
 
     def __init__(self, scorer: BaseScorer) -> None:
         self.scorer = scorer
-        self.num_segments = 0
+        self._mask_logits: list[Tensor] = []
         self._score_segments = scorer.score_segments
-        scorer.score_segments = self._count_and_score
+        scorer.score_segments = self._keep_and_score
 
-    def _count_and_score(self, images: object, mask_logits: object, *args: object) -> list[Tensor]:
-        self.num_segments += sum(len(masks.flatten(1).unique(dim=0)) for masks in mask_logits)
-        return self._score_segments(images, mask_logits, *args)
+    def pop_count(self) -> int:
+        """Return the number of different masks since the last call. Counting takes long: leave it out of timings."""
+        masks = self._mask_logits
+        self._mask_logits = []
+        return sum(len(image_masks.flatten(1).unique(dim=0)) for image_masks in masks)
+
+    def _keep_and_score(self, images: object, mask_logits: object, *args: object, **kwargs: object) -> list[Tensor]:
+        self._mask_logits += mask_logits
+        return self._score_segments(images, mask_logits, *args, **kwargs)
 
 
 @torch.no_grad()
@@ -124,19 +130,22 @@ def compare_scorers(cfg: Config, checkpoint: str, split: str, settings: dict[str
     settings = {EXACT: ScorerSetting()} | settings
     runner, loader = load_for_evaluation(cfg, checkpoint, split)
     model = runner.model
+    device = next(model.parameters()).device
     seen = model.vocabulary.seen_mask
     ignore_index = ignore_index_of(cfg, split)
     counted = {name: CountedScorer(setting.build_scorer(cfg.model.scorer)) for name, setting in settings.items()}
     fusions = {name: setting.build_fusion(model.fusion) for name, setting in settings.items()}
-    rows = {name: dict(setting=name, areas=0, seconds=0.0, equal_labels=0) for name in settings}
+    rows = {name: dict(setting=name, areas=0, seconds=0.0, scored_segments=0, equal_labels=0) for name in settings}
     num_pixels = 0
     for batch in track_iter_progress((loader, len(loader))):
         exact_labels = []
         for name, row in rows.items():
             # Predict
-            start = time.perf_counter()
-            samples = _test(model, batch, counted[name].scorer, fusions[name])
-            row['seconds'] += time.perf_counter() - start
+            stopwatch = Stopwatch(device)
+            with stopwatch.stage(name):
+                samples = _test(model, batch, counted[name].scorer, fusions[name])
+            row['seconds'] += stopwatch.seconds[name]
+            row['scored_segments'] += counted[name].pop_count()
             # Compare with ground truth and with the exact labels
             predictions = [sample.pred_sem_seg.data[0].clone() for sample in samples]
             if name == EXACT:
@@ -148,11 +157,11 @@ def compare_scorers(cfg: Config, checkpoint: str, split: str, settings: dict[str
                 row['areas'] = row['areas'] + count_areas(prediction, label, len(seen), ignore_index, path)
                 row['equal_labels'] += int((prediction == exact).sum())
     num_images = len(loader.dataset)
-    for name, row in rows.items():
+    for row in rows.values():
         scores = summarize_areas(row.pop('areas'), seen)[0]
         row.update({score: scores[score] for score in SCORES})
         row['seconds'] /= num_images
-        row['scored_segments'] = counted[name].num_segments / num_images
+        row['scored_segments'] /= num_images
         row['equal_labels'] = 100 * row['equal_labels'] / num_pixels
     return list(rows.values())
 

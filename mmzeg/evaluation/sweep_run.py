@@ -28,6 +28,8 @@ ENSEMBLE_MODES = ('full', 'unseen')
 
 def supported_modes(cfg: Config) -> list[str]:
     """Return the modes that a config's model has."""
+    if cfg.model.type == 'mmzeg.ProposalSegmentor':
+        return [mode for mode in MODES if mode != 'seg']
     if cfg.model.type != 'mmzeg.ZegFormer':
         return ['pixel']
     return ['seg'] if cfg.model.get('scorer') is None else list(MODES)

@@ -1,7 +1,7 @@
 """Everything that decides label maps, as data: an interrupted run is resumed only with the same settings."""
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from mmengine.device import get_device
 
 import mmzeg
 from mmzeg.apis.call_settings import call_vocabulary
+from mmzeg.clip.text_cache import content_hash
 from mmzeg.labelling.options import LabelOptions
 from mmzeg.labelling.storage import Storage
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.publishing.encoder_files import FILE_FIELDS, fingerprint, map_encoders
+from mmzeg.utils.config_files import read_config
 from mmzeg.utils.run_checks import datasets_of
 from mmzeg.utils.weight_files import NO_WEIGHTS
 from mmzeg.vocabulary import Vocabulary
@@ -56,8 +58,7 @@ def collect_settings(cfg: Config, weights: str | None, options: LabelOptions, im
     changes = dict(mode=options.mode, lam=options.lam, gamma=options.gamma)
     fields = {key: value for key, value in (cfg.model.get('fusion') or {}).items() if key != 'type'}
     fusion = ScoreFusion(**fields | {key: value for key, value in changes.items() if value is not None})
-    # Files are named by their content.
-    model = map_encoders(_plain(cfg.model), _with_fingerprint)
+    model = _with_content(map_encoders(_plain(cfg.model), _with_fingerprint))
     scorer = model.pop('scorer', None)
     return dict(
         mmzeg=mmzeg.__version__,
@@ -136,11 +137,7 @@ def _weights_identity(cfg: Config, weights: str | None) -> str:
         return str(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint')
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return content_hash(Path(path))
 
 
 def _with_fingerprint(encoder: dict) -> dict:
@@ -149,6 +146,17 @@ def _with_fingerprint(encoder: dict) -> dict:
     if not Path(str(encoder.get(field))).is_file():
         return encoder
     return encoder | {field: fingerprint(encoder)}
+
+
+def _with_content(value: object) -> object:
+    """Return a config value in which files are named by their content, and a mask model's config by what it holds."""
+    if isinstance(value, dict):
+        if value.get('type') == 'mmzeg.ModelProposals':
+            value = value | dict(config=_plain(read_config(value['config']).model))
+        return {key: _with_content(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_content(item) for item in value]
+    return content_hash(Path(value)) if isinstance(value, str) and os.path.isfile(value) else value
 
 
 def _plain(value: object) -> object:

@@ -23,6 +23,9 @@ else:
 IMAGE_SUFFIXES = frozenset(
     ['.mpo', *(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)]
 )
+# Pillow warns between half its limit and the limit, and of small damage, such as to EXIF. Not ignored at every image:
+# Python's filters belong to the process, and threads that set and restore them would leave them changed.
+warnings.filterwarnings('ignore', module=r'PIL\.')
 # Formats and Pillow's modes that every decoder reads alike, if nothing is transparent.
 PLAIN_FORMATS = ('JPEG', 'MPO', 'PNG', 'BMP', 'TIFF', 'PPM', 'WEBP', 'JPEG2000')
 PLAIN_MODES = ('1', 'L', 'P', 'RGB', 'CMYK', 'YCbCr')
@@ -74,11 +77,9 @@ def is_plain_image(content: bytes) -> bool:
     bits of RGB, grey, CMYK or a palette, and for files that Pillow does not read, of which OpenCV reads some.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with Image.open(BytesIO(content)) as image:
-                is_plain = image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES
-                return is_plain and not image.has_transparency_data
+        with Image.open(BytesIO(content)) as image:
+            is_plain = image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES
+            return is_plain and not image.has_transparency_data
     except (UnidentifiedImageError, Image.DecompressionBombError):
         return not _is_heic(BytesIO(content))
     except Exception:  # where bytes are damaged, Pillow's decoders raise errors of any kind
@@ -88,13 +89,10 @@ def is_plain_image(content: bytes) -> bool:
 def _decode(source: str | Path | BytesIO | Image.Image, name: str | Path) -> np.ndarray:
     """Decode a file, its content or an open image; errors start with ``name``."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns between half its limit and the limit, and of small damage, such as to EXIF.
-            warnings.simplefilter('ignore')
-            if isinstance(source, Image.Image):
-                return _to_rgb(source)
-            with Image.open(source) as image:
-                return _to_rgb(image)
+        if isinstance(source, Image.Image):
+            return _to_rgb(source)
+        with Image.open(source) as image:
+            return _to_rgb(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name}: too large ({error}): make it smaller first') from error
     except UnidentifiedImageError as error:

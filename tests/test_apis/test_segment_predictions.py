@@ -115,6 +115,7 @@ def test_a_pixel_is_explained(predictions):
 # Every map that predictions make
 MAPS = {
     'label map': lambda predictions: predictions.label_map(FUSION).numpy(),
+    'margins': lambda predictions: torch.stack(predictions.label_map_and_margins(FUSION)).numpy(),
     'segments': lambda predictions: predictions.label_map_and_segments(FUSION)[0].numpy(),
     'semantic map': lambda predictions: predictions.semantic_map(FUSION).numpy(),
     'pixel': lambda predictions: predictions.explain_pixel(FUSION, 50, 33)['score'],

@@ -34,6 +34,55 @@ def test_stages_exclude_the_stages_that_they_call():
     assert sum(stopwatch.seconds.values()) <= total
 
 
+class FakeGpu:
+    """A GPU that works off its queue when the host waits for it: every queued millisecond takes one."""
+
+    def __init__(self):
+        self.milliseconds = 0
+        self.queue = []
+        self.num_waits = 0
+
+    def current_stream(self, device):
+        return self
+
+    def synchronize(self, device):
+        self.num_waits += 1
+        for work in self.queue:
+            work()
+        self.queue.clear()
+
+    def run(self, milliseconds):
+        self.queue.append(lambda: setattr(self, 'milliseconds', self.milliseconds + milliseconds))
+
+
+class FakeEvent:
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self, gpu):
+        gpu.queue.append(lambda: setattr(self, 'reached_at', gpu.milliseconds))
+
+    def elapsed_time(self, end):
+        return end.reached_at - self.reached_at
+
+
+def test_stages_of_a_gpu_overlap_with_the_host(monkeypatch):
+    gpu = FakeGpu()
+    monkeypatch.setattr(torch.cuda, 'Event', FakeEvent)
+    for name in ('current_stream', 'synchronize'):
+        monkeypatch.setattr(torch.cuda, name, getattr(gpu, name))
+    stopwatch = Stopwatch(torch.device('cuda'))
+    # Earlier work does not count.
+    gpu.run(1000)
+    for _ in range(2):
+        with stopwatch.stage('outer'):
+            gpu.run(20)
+            with stopwatch.stage('inner'):
+                gpu.run(500)
+            gpu.run(3)
+    assert stopwatch.seconds == dict(outer=2 * 0.023, inner=2 * 0.5) and gpu.num_waits == 2
+
+
 def test_watched_methods_are_stages_within_the_block_only():
     class Model:
         def encode(self):

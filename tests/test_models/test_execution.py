@@ -1,6 +1,7 @@
 """Tiled and batched inference give the same results, and batched inference has few kernels and host waits."""
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -40,6 +41,7 @@ SCORERS = {
         (dict(mode='gpu'), "mode 'gpu' is unknown"),
         (dict(chunk=3), "has no field 'chunk': it takes mode, crops_mib and map_mib"),
         (dict(crops_mib=0), 'crops_mib must be a number of MiB above 0, or None, got 0'),
+        (dict(crops_mib=math.inf), 'crops_mib must be a number of MiB above 0, or None, got inf'),
         (dict(map_mib='all'), "map_mib must be a number of MiB above 0, or None, got 'all'"),
     ],
 )

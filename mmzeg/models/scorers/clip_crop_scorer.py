@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.crops import CROP_MODES, bytes_per_crop, crop_segments, mask_probabilities
-from mmzeg.models.scorers.pruning import SEGMENTS_PER_ROUND
-from mmzeg.models.scorers.unique_masks import unique_masks
+from mmzeg.models.scorers.unique_masks import masks_to_encode
 from mmzeg.registry import MODELS
 
 
@@ -57,14 +56,14 @@ class CLIPCropScorer(CLIPScorer):
         """
         images = [self.normalize(image, size) for image, size in zip(images, valid_sizes, strict=True)]
         device = images[0].device
-        is_few = self.execution.is_batched(device) and max(map(len, mask_logits)) <= SEGMENTS_PER_ROUND
-        # Encode equal masks once, except in a round of GuaranteedPruning: to count its few masks, the host would wait.
-        unique = [(masks, slice(None)) for masks in mask_logits] if is_few else unique_masks(mask_logits)
-        masks, mask_indices = zip(*unique, strict=True)
+        # Encode equal masks once.
+        masks, mask_indices = zip(*masks_to_encode(mask_logits, self.execution.is_batched(device)), strict=True)
         # Encode the crops chunk by chunk.
         num_bytes = bytes_per_crop(images, self.clip.image_size, self.clip.activation_bytes(device))
         chunk_size = self.execution.crops_per_chunk(num_bytes, device)
-        embeddings = torch.cat([self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)], 1)
+        none = images[0].new_zeros(len(self.crop_modes), 0, self.clip.embed_dim)
+        chunks = [self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)]
+        embeddings = torch.cat([none, *chunks], 1)
         # Hand each query the embedding of its mask.
         per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
         return [image_embeddings[:, indices] for image_embeddings, indices in zip(per_image, mask_indices, strict=True)]

@@ -11,7 +11,7 @@ from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.crops import bytes_per_crop, mask_probabilities
 from mmzeg.models.scorers.mask_prompt_crops import crop_with_masks
 from mmzeg.models.scorers.mask_prompts import check_mask_prompts, encode_with_prompts, read_mask_prompts
-from mmzeg.models.scorers.unique_masks import unique_masks
+from mmzeg.models.scorers.unique_masks import masks_to_encode
 from mmzeg.registry import MODELS
 from mmzeg.vocabulary import Vocabulary
 
@@ -63,9 +63,8 @@ class CLIPMaskPromptScorer(CLIPScorer):
         """Return (1, Q, d) embeddings of every image's segments; zeros for masks that cover no pixel."""
         embeddings = []
         # Encode equal masks once.
-        for image, (masks, mask_indices), valid_size in zip(
-            images, unique_masks(mask_logits), valid_sizes, strict=True
-        ):
+        to_encode = masks_to_encode(mask_logits, self.execution.is_batched(images[0].device))
+        for image, (masks, mask_indices), valid_size in zip(images, to_encode, valid_sizes, strict=True):
             height, width = valid_size
             normalized = self.normalize(image, valid_size)[:, :height, :width]
             # Encode chunk by chunk.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmzeg.models.scorers.clip_scorer import CLIPScorer
 from mmzeg.models.scorers.grid_masks import MASK_RESIZES, dilate_cells, masks_on_grid
 from mmzeg.models.scorers.position_embeddings import check_position_resize
+from mmzeg.models.scorers.pruning import GuaranteedPruning
 from mmzeg.vocabulary import Vocabulary
 
 # Takes rows and columns of CLIP's map; returns which cells lie under each mask (Q, rows, columns), bool.
@@ -37,7 +38,7 @@ class OnePassScorer(CLIPScorer):
         empty_mask (str): What a mask that covers no cell sees; ``best_cell``: the cell where its value is the highest.
 
     Raises:
-        ValueError: A field out of range, or an unknown value.
+        ValueError: A field out of range, an unknown value, or ``GuaranteedPruning``, which would repeat the pass.
     """
 
     EMPTY_MASKS: tuple[str, ...] = ('best_cell',)
@@ -68,6 +69,11 @@ class OnePassScorer(CLIPScorer):
         if empty_mask not in self.EMPTY_MASKS:
             raise ValueError(f'scorer empty_mask {empty_mask!r} is unknown: use one of {", ".join(self.EMPTY_MASKS)}')
         super().__init__(clip, prompts, pruning, merge_iou_thr, logit_scale)
+        if isinstance(self.pruning, GuaranteedPruning):
+            raise ValueError(
+                f'{type(self).__name__} encodes the image in one pass for all segments, and GuaranteedPruning would '
+                'repeat it for every few of them: set scorer pruning=None'
+            )
         self.input_sizes = input_sizes
         self.mask_dilation = mask_dilation
         self.antialias = antialias

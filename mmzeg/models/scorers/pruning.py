@@ -11,13 +11,11 @@ from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
 from mmzeg.models.mask_rows import mask_rows
-from mmzeg.models.scorers.unique_masks import select_queries
+from mmzeg.models.scorers.unique_masks import SEGMENTS_PER_ROUND, select_queries
 from mmzeg.registry import MODELS
 
 # Upper bound of the float32 rounding error when the scores of a pixel are summed in another order.
 ROUNDING_MARGIN = 1e-5
-# Segments that GuaranteedPruning scores between two checks of which pixels are decided.
-SEGMENTS_PER_ROUND = 8
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Segments that GuaranteedPruning scores between two checks of which pixels are decided.
+SEGMENTS_PER_ROUND = 8
 # Bounds the memory of the hash to 16 MiB.
 LOGITS_PER_SUM = 2**21
 
@@ -32,6 +34,17 @@ def unique_masks(mask_logits: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         selected = masks if count == len(masks) else masks[select_queries(is_first, count)]
         unique.append((selected, indices))
     return unique
+
+
+def masks_to_encode(mask_logits: Sequence[Tensor], is_batched: bool) -> list[tuple[Tensor, Tensor | slice]]:
+    """Return the masks of every image to encode, and which of them each query has; see ``unique_masks``.
+
+    In batched execution the few masks of a round of ``GuaranteedPruning`` are all encoded: to count the different ones,
+    the host would wait.
+    """
+    if is_batched and max(map(len, mask_logits)) <= SEGMENTS_PER_ROUND:
+        return [(masks, slice(None)) for masks in mask_logits]
+    return unique_masks(mask_logits)
 
 
 def first_of_equal_masks(mask_logits: Tensor) -> Tensor:

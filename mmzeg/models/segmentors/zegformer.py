@@ -213,7 +213,8 @@ class ZegFormer(ZeroShotSegmentor):
                 [scorer_masks[index][queries[index]] for index in indices],
                 self.vocabulary,
                 [valid_sizes[index] for index in indices],
-                **{name: features[indices] for name, features in reused.items()},
+                # A list, as the host would wait to copy the indices.
+                **{name: [features[index] for index in indices] for name, features in reused.items()},
             )
             for index, logits in zip(indices, scored, strict=True):
                 clip_logits[index] = logits
