@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from multiprocessing.util import get_temp_dir
 
 import pytest
 from mmseg.visualization import SegLocalVisualizer
@@ -19,6 +20,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session', autouse=True)
 def temporary_folder():
     """A folder for what is not in tmp_path, removed at the end: libraries and killed processes leave files there."""
+    # multiprocessing removes its own folder, later than this one is removed.
+    get_temp_dir()
     # Processes that are ending remove their files meanwhile.
     arguments = dict(prefix='mmzeg_tests_', ignore_cleanup_errors=True)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(**arguments) as folder:

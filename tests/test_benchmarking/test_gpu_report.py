@@ -47,6 +47,12 @@ def test_a_failed_step_does_not_stop_the_others(options, monkeypatch, tmp_path, 
     assert content['sections'][0]['tables'][0]['rows'][2]['speed'] == 12345.67 and content['machine']['torch']
 
 
+def test_an_unknown_device_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="device 'foo': there is no such device; use device='cpu'"):
+        report.make_report(ReportOptions('foo', tmp_path), ['parity'], tmp_path / 'report')
+    assert not (tmp_path / 'report').exists()
+
+
 def test_no_golden_case_is_a_failure(options):
     (problem,) = check_parity(options).problems
     assert problem == f'{options.golden}: no golden case: give the folder as --golden'

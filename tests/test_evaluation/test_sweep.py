@@ -51,6 +51,24 @@ def run_test(model, dataset, batches):
     return metric.evaluate(len(dataset))
 
 
+def test_equals_single_runs_in_half_precision(world):
+    """The networks are in half precision; scores, maps and calibration are not."""
+    model, dataset, batches = world
+    gammas = (0.0, 0.003, 0.02, 0.1)
+    mode = 'full' if hasattr(model, 'fusion') else 'pixel'
+    sweep = Sweep(model, [Setting(mode, 0.7, gamma) for gamma in gammas])
+    with torch.autocast('cpu', torch.bfloat16):
+        for batch in batches:
+            sweep.process(batch)
+        for row in sweep.results():
+            if mode == 'pixel':
+                model.gamma = row['gamma']
+            else:
+                model.fusion = ScoreFusion(mode, 0.7, row['gamma'])
+            expected = run_test(model, dataset, batches)
+            assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
+
+
 def test_equals_single_runs(world):
     model, dataset, batches = world
     if hasattr(model, 'fusion'):

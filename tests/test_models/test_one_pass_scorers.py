@@ -156,3 +156,8 @@ def test_an_unsupported_image_encoder_is_refused(name, cls, input_size, message,
 def test_bad_fields(fields, tmp_path):
     with pytest.raises(ValueError, match=f'scorer {next(iter(fields))}'):
         make_scorer('vit', tmp_path, **fields)
+
+
+def test_a_pass_is_not_repeated_to_prune(tmp_path):
+    with pytest.raises(ValueError, match='CLIPMaskScorer encodes the image in one pass .* set scorer pruning=None'):
+        make_scorer('vit', tmp_path, pruning=dict(type='mmzeg.GuaranteedPruning'))

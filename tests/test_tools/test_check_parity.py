@@ -9,6 +9,11 @@ import pytest
 from python_runs import run_python
 from safetensors.torch import load_file, save_file
 
+from mmzeg.models.scorers import clip_crop_scorer
+from mmzeg.models.scorers.crops import crop_segments
+from mmzeg.parity import zegformer_case
+from mmzeg.parity.case_kinds import check_case
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / 'tests' / 'data' / 'golden'
 
@@ -30,6 +35,20 @@ def test_golden_case(case):
 def test_golden_case_in_batched_execution(case):
     result = run(GOLDEN / case, '--execution', 'batched')
     assert result.returncode == 0 and ' NO ' not in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize('execution', ['tiled', 'batched'])
+def test_crops_are_cut_in_the_execution(execution, monkeypatch):
+    strategies = set()
+
+    def crop(image, masks, size, crop_mode, is_batched=False):
+        strategies.add(is_batched)
+        return crop_segments(image, masks, size, crop_mode, is_batched)
+
+    for module in (zegformer_case, clip_crop_scorer):
+        monkeypatch.setattr(module, 'crop_segments', crop)
+    assert check_case(GOLDEN / 'r50_single', 'cpu', execution).num_failed == 0
+    assert strategies == {execution == 'batched'}
 
 
 def test_a_changed_value_and_an_unknown_one_fail(tmp_path):

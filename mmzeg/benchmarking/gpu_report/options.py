@@ -98,7 +98,7 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         if self.sizes is None:
-            object.__setattr__(self, 'sizes', SMALL if self.torch_device.type == 'cpu' else COMPLETE)
+            object.__setattr__(self, 'sizes', SMALL if self.device == 'cpu' else COMPLETE)
 
     @property
     def torch_device(self) -> torch.device:
