@@ -57,6 +57,15 @@ def test_logits_equal_the_reference(crop_mode, mask_dilation):
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
 
+def test_no_segments(segments):
+    image, masks, size = segments
+    scorer = CLIPCropScorer(CLIP, 'single', crop_mode=['cropmask', 'crop'])
+    assert scorer.encode(image, masks[:0], size).shape == (2, 0, scorer.clip.embed_dim)
+    none, some = scorer.score_segments([image, image], [masks[:0], masks], VOCABULARY, [size] * 2)
+    assert none.shape == (0, 3)
+    torch.testing.assert_close(some, scorer(image, masks, VOCABULARY, size))
+
+
 def test_crop_modes_are_averaged(segments):
     image, masks, size = segments
     scorer = CLIPCropScorer(CLIP, 'single', crop_mode=['crop', 'cropmask'])

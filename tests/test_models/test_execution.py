@@ -263,6 +263,19 @@ def test_guaranteed_pruning_waits_once_a_round(world, published, monkeypatch):
     assert counter.num_waits == len(rounds) + 1 > 4
 
 
+def test_rounds_of_mask_prompts_wait_only_to_prune(world, published, tmp_path):
+    torch.save(dict(mask_embedding=torch.randn(3, 4, 64)), tmp_path / 'prompts.pth')
+    published.scorer = dict(
+        type='mmzeg.CLIPMaskPromptScorer',
+        clip=published.scorer.clip,
+        prompts='single',
+        mask_prompts=str(tmp_path / 'prompts.pth'),
+        pruning=dict(type='mmzeg.GuaranteedPruning'),
+    )
+    counter = count_kernels(published)
+    assert counter.num_waits > 1 and all('pruning.py' in site for site in counter.wait_sites), counter.wait_sites
+
+
 def test_more_images_need_no_more_waits(world, published):
     assert count_kernels(published, num_images=2).num_waits == 1
 

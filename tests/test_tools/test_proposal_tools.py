@@ -107,6 +107,18 @@ def test_demo_of_a_folder_of_masks(demo, tmp_path):
         assert drawing.size[1] == 96
 
 
+def test_explanation_of_masks_from_files(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv('MMZEG_CACHE', str(tmp_path / 'cache'))
+    arguments = [CONFIG, 'none', photos / '0.png', '--classes', 'brick; sky', '--out', tmp_path / 'page.html']
+    fields = [*WORLD_SCORER, f'model.proposals.folder={tmp_path / "masks"}']
+    arguments += ['--device', 'cpu', '--cfg-options', *fields]
+    monkeypatch.setattr(sys, 'argv', ['explain.py', *map(str, arguments)])
+    load_tool('tools/analysis_tools/explain.py').main()
+    # A row for every mask, below that of the header.
+    num_masks = len(json.loads((tmp_path / 'masks/0.json').read_text()))
+    assert (tmp_path / 'page.html').read_text().count('<tr>') == num_masks + 1
+
+
 @pytest.fixture
 def maskformer(tmp_path):
     """Return the files of a small MaskFormer of mmseg: its config, and random weights."""

@@ -61,9 +61,9 @@ class CLIPCropScorer(CLIPScorer):
         # Encode the crops chunk by chunk.
         num_bytes = bytes_per_crop(images, self.clip.image_size, self.clip.activation_bytes(device))
         chunk_size = self.execution.crops_per_chunk(num_bytes, device)
-        none = images[0].new_zeros(len(self.crop_modes), 0, self.clip.embed_dim)
         chunks = [self._encode_chunk(images, chunk) for chunk in _chunks(masks, chunk_size)]
-        embeddings = torch.cat([none, *chunks], 1)
+        none = [] if chunks else [images[0].new_zeros(len(self.crop_modes), 0, self.clip.embed_dim)]
+        embeddings = torch.cat(chunks + none, 1)
         # Hand each query the embedding of its mask.
         per_image = embeddings.split([len(image_masks) for image_masks in masks], 1)
         return [image_embeddings[:, indices] for image_embeddings, indices in zip(per_image, mask_indices, strict=True)]
