@@ -42,7 +42,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--save-masks', action='store_true', help='also write label maps, PNG of class indices')
     parser.add_argument('--segments', action='store_true', help='also write the segments, JSON with COCO RLE masks')
-    parser.add_argument('--mode', help="fusion mode: seg, img, full or unseen; defaults to the config's")
+    parser.add_argument('--mode', help="fusion mode: seg, img, full, unseen or geometric; defaults to the config's")
     parser.add_argument('--lam', type=float, help='ensemble weight lambda, 0..1')
     parser.add_argument('--gamma', type=float, help='calibration, subtracted from the scores of seen classes')
     parser.add_argument('--device', help='cuda:0, cpu; defaults to a GPU if there is one')

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmzeg.models.device_copies import copy_to_device
+from mmzeg.models.device_copies import copy_to_device, seen_in_host_memory
 from mmzeg.models.execution import Execution
 from mmzeg.models.fusion import ScoreFusion
 from mmzeg.models.image_sizes import ImageSizes
@@ -49,7 +49,7 @@ class SegmentPredictions:
         """
         if fusion.needs_scorer and self.clip_logits is None:
             raise ValueError(f"mode {fusion.mode!r} needs CLIP logits, and there are none: use mode='seg'")
-        return fusion(self.class_logits, self.clip_logits, self._seen_in_host_memory())
+        return fusion(self.class_logits, self.clip_logits, seen_in_host_memory(self.vocabulary))
 
     def label_map(self, fusion: ScoreFusion) -> Tensor:
         """Return the class indices (H, W) at the image's original size."""
@@ -153,12 +153,10 @@ class SegmentPredictions:
             if branch_fusion.needs_scorer and clip_logits is None:
                 rankings[branch] = None
             else:
-                rankings[branch] = self._top(branch_fusion(class_logits, clip_logits, self._seen_in_host_memory()), top)
+                rankings[branch] = self._top(
+                    branch_fusion(class_logits, clip_logits, seen_in_host_memory(self.vocabulary)), top
+                )
         return rankings
-
-    def _seen_in_host_memory(self) -> Tensor:
-        """Return which classes are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
-        return torch.from_numpy(np.array(self.vocabulary.seen_mask))
 
     def _top(self, values: Tensor, count: int) -> list[tuple[str, float]]:
         """Return the highest of values (C,) with their class names, best first."""

@@ -262,7 +262,7 @@ class _Dispatch(TorchDispatchMode):
         name = func._schema.name.removeprefix('aten::')
         tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
         host_tensors = [tensor for tensor in tensors if counter.is_host(tensor)]
-        # Operations on host tensors alone
+        # Operations on host tensors only
         if tensors and len(host_tensors) == len(tensors):
             is_upload = not counter._is_cpu and _is_on_device(result)
             if is_upload:

@@ -96,8 +96,8 @@ def count_training_kernels(options: TrainingOptions) -> list[dict]:
     """Count kernels and host waits of an iteration of every case, without the optimizer's step.
 
     Returns:
-        list[dict]: ``config``, ``way``, and ``kernels`` and ``waits`` of ``forward``, ``backward`` and ``all``. The
-        forward stage is the data preprocessor, the network, and the losses.
+        list[dict]: ``config``, ``way``, and ``kernels`` and ``waits`` of ``forward and losses`` (from the data
+        preprocessor on), ``backward`` and ``all``.
     """
     device = prepare_benchmark(1, options.device)
     rows = []

@@ -16,8 +16,8 @@ from mmzeg.utils.weight_files import check_finite, is_torchscript, read_state
 
 # Buffers that OpenAI's archives or older versions of open_clip and transformers store with the weights.
 _BUFFERS = ('input_resolution', 'context_length', 'vocab_size', 'attn_mask', 'num_batches_tracked', 'position_ids')
-# What a scorer reads from the same file: OVSeg's mask prompts.
-_SCORER_WEIGHTS = ('visual.mask_embedding',)
+# OVSeg's mask prompts, which a scorer reads from the same file.
+MASK_PROMPTS = 'visual.mask_embedding'
 
 
 def load_clip(
@@ -181,7 +181,7 @@ def _load_weights(network: nn.Module, state: dict[str, Tensor], path: Path, mode
     """Copy the weights into the model; raise ValueError unless names and shapes match exactly."""
     ours = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith(_BUFFERS)}
     inferred = infer_config(state)
-    state = {name: tensor for name, tensor in state.items() if name not in _SCORER_WEIGHTS}
+    state = {name: tensor for name, tensor in state.items() if name != MASK_PROMPTS}
     # Convert the names, drop buffers, and reshape scalars that were saved with one element.
     state = convert_state_dict(network, state)
     if 'positional_embedding' in state and 'positional_embedding' not in ours:

@@ -77,7 +77,7 @@ def _draw_panel(axes: Axes, curves: Mapping[tuple, list[dict]], best: Mapping[st
 
 
 def _greek(text: str) -> str:
-    """Return a text with Greek letters in the stead of their names."""
+    """Return a text with Greek letters in place of their names."""
     for name, letter in (('lambda', 'λ'), ('alpha', 'α'), ('beta', 'β'), ('gamma', 'γ')):
         text = text.replace(name, letter)
     return text

@@ -79,8 +79,8 @@ def write_image_list(out: Storage, names: Sequence[str]) -> None:
 def pending_blocks(names: Sequence[str], done: Collection[str], batch_size: int) -> list[list[tuple[str, bool]]]:
     """Divide images into blocks, and return the blocks in which an image is left to label.
 
-    A block's images are grouped into batches, in which sums may be rounded by the size of the batch. Blocks depend on
-    the list alone: a resumed run, or one of another number of processes, has the same batches.
+    A block's images are grouped into batches, in which sums may be rounded by the size of the batch. Blocks depend
+    only on the list: a resumed run, or one of another number of processes, has the same batches.
 
     Args:
         names (Sequence[str]): All images.

@@ -34,7 +34,7 @@ def label_folder(cfg: Config, weights: str | None, options: LabelOptions, launch
         cfg (Config): The model's config, or that of a published model, see ``read_model_config``.
         weights (str, optional): Its checkpoint; None for a published model.
         options (LabelOptions): Folders, class names, fusion, and which pixels are ignored.
-        launcher (str): How the processes of this run were started: ``none`` (one alone), ``pytorch`` or ``slurm``.
+        launcher (str): How the processes of this run were started: ``none`` (a single one), ``pytorch`` or ``slurm``.
 
     Returns:
         list[dict]: The rows of the manifest, sorted by file; in other processes than the first, none.

@@ -1,4 +1,4 @@
-"""The processes of a labelling run: started by torchrun or Slurm, or one alone."""
+"""The processes of a labelling run: started by torchrun or Slurm, or a single one."""
 
 import datetime
 import os
@@ -19,7 +19,7 @@ def join_process_group(launcher: str) -> tuple[int, int]:
     The group communicates by gloo, also with GPUs: processes exchange lists of files, and no tensors.
 
     Args:
-        launcher (str): ``none``: one process alone. ``pytorch``: torchrun started this process. ``slurm``: srun did.
+        launcher (str): ``none``: a single process. ``pytorch``: torchrun started this process. ``slurm``: srun did.
 
     Returns:
         tuple[int, int]: The number of this process, and how many there are.

@@ -74,7 +74,7 @@ class Review:
 def write_review_sheet(out: Path, rows: list[dict], images: str) -> None:
     """Write ``OUT/review.html``, which shows the label maps of a labelled folder by class.
 
-    The examples are chosen by the rows alone, so only the images that are drawn are read again. The file needs no other
+    The examples are chosen by the rows only, so only the images that are drawn are read again. The file needs no other
     file and no network. It takes about 1 MB for 20 classes and at most 6 MB for 847.
 
     Args:

@@ -224,7 +224,7 @@ model = dict(
     decode_head=dict(
         head, type='DepthwiseSeparableFCNHead', in_channels=128, in_index=-1, channels=128, loss_decode=loss
     ),
-    # Heads of the training alone.
+    # Heads that only training uses.
     auxiliary_head=[dict(auxiliary, in_channels=128, in_index=-2), dict(auxiliary, in_channels=64, in_index=-3)],
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmzeg.vocabulary import Vocabulary
+
 
 def copy_to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Return an array or a tensor as a tensor on a device, without a wait for the work that is queued there.
@@ -17,3 +19,8 @@ def copy_to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     if is_in_host_memory and device.type == 'cuda':
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=is_in_host_memory)
+
+
+def seen_in_host_memory(vocabulary: Vocabulary) -> Tensor:
+    """Return which classes are seen, (C,) bool, in host memory: ``ScoreFusion`` reads it without a wait."""
+    return torch.from_numpy(np.array(vocabulary.seen_mask))

@@ -70,7 +70,7 @@ class Execution:
         unknown = sorted(map(str, fields.keys() - {'mode', 'crops_mib', 'map_mib'}))
         if unknown:
             raise ValueError(
-                f'model.execution has no field {unknown[0]!r}: it takes mode, crops_mib and map_mib, or a mode alone'
+                f'model.execution has no field {unknown[0]!r}: it takes mode, crops_mib and map_mib, or only a mode'
             )
         return cls(**fields)
 

@@ -20,7 +20,7 @@ class ScoreFusion:
     """Combine the head's class probabilities p with CLIP's p' into one score per segment and class.
 
     Modes but ``geometric`` are ZegFormer's: p and p' are softmax over the classes and "no object", whose logit is the
-    head's in both. In mode ``geometric``, FC-CLIP's, both are softmax over the classes alone; the products
+    head's in both. In mode ``geometric``, FC-CLIP's, both are softmax over the classes only; the products
     p^(1 - w) * p'^w, where w is alpha for seen and beta for unseen classes, are normalized to sum 1 over the classes,
     and multiplied by 1 - (the head's probability of "no object").
 

@@ -176,7 +176,7 @@ def _metadata(config: dict, config_text: str, inferencer: ZeroShotInferencer, re
 
 
 def _target(out: str | Path, meta: dict, checkpoint: Path) -> tuple[Path, str, bool]:
-    """Return folder and name of the model, and whether the folder alone was given."""
+    """Return folder and name of the model, and whether only the folder was given."""
     path = Path(out)
     if path.is_dir() or str(out).endswith('/'):
         # MMEngine's experiment is called CONFIG_DATE_TIME.

@@ -98,7 +98,7 @@ def _decode(source: str | Path | BytesIO | Image.Image, name: str | Path) -> np.
     except UnidentifiedImageError as error:
         if _is_heic(source) and not HEIC_READER:
             raise ValueError(
-                f'{name}: HEIC, which Pillow alone does not read: pip install pillow-heif, or convert it'
+                f'{name}: HEIC, which Pillow does not read by itself: pip install pillow-heif, or convert it'
             ) from error
         raise ValueError(f'{name}: truncated or not an image (a format that Pillow does not read)') from error
     except (OSError, SyntaxError) as error:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmzeg.clip.architecture import infer_config
+from mmzeg.clip.loading import MASK_PROMPTS
 from mmzeg.utils.model_converter import convert_file
 from mmzeg.utils.weight_files import read_state
 
 PREFIX = 'clip_adapter.clip_model.'
-MASK_PROMPTS = 'visual.mask_embedding'
 
 
 def convert(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 # IP-CLIP, untrained (MAFT, arXiv 2310.00240), as its code has it: one pass at 480 x 480, a class token for each mask,
-# masked in the last third of the layers. For open_clip's vision transformers. These are CLIPMaskScorer's defaults.
+# masked in the last third of the layers. For open_clip's vision transformers. These are CLIPMaskScorer's defaults
+# but for the fixed logit scale.
 # _base_ = ['zegformer_r101_coco.py', '_base_/scorers/ip_clip.py']
 # model = dict(scorer=dict(_delete_=True, clip=_base_.clip, **_base_.scorer))
 scorer = dict(

@@ -41,6 +41,7 @@ class Section:
         title (str): Its heading.
         tables (list[ReportTable]): Its results.
         problems (list[str]): What failed, a line each.
+        seconds (float): How long it took.
     """
 
     title: str

@@ -110,6 +110,6 @@ class CLIPTextClassifier(BaseModule):
         return semantic_embeddings @ class_embeddings.t() / self.tau
 
     def no_object_logits(self, segment_embeddings: Tensor) -> Tensor:
-        """Return the logits (..., Q) of "no object" alone, which no class name changes."""
+        """Return the logits (..., Q) of "no object" only, which no class name changes."""
         no_class = self.no_object.new_empty(0, len(self.no_object))
         return self(segment_embeddings, no_class)[..., 0]

@@ -18,7 +18,7 @@ from mmzeg.vocabulary import Vocabulary
 
 @MODELS.register_module()
 class CLIPMaskPromptScorer(CLIPScorer):
-    """Encode one crop per segment, with mask prompts in the stead of the patches outside the mask.
+    """Encode one crop per segment, with mask prompts in place of the patches outside the mask.
 
     For open_clip's own vision transformers that read a class token. A crop is the box of the mask; outside the mask it
     has CLIP's mean color. It is resized bicubically, without antialiasing, its mask to the nearest pixel. A segment

@@ -35,7 +35,7 @@ class CLIPMaskScorer(OnePassScorer):
         patches_see_class_token (bool): Whether CLIP's own class token remains among the tokens that patches attend to
             in the masked layers. Defaults to False.
         empty_mask (str): What the token of a mask that covers no patch attends to. ``class_token`` (default): itself
-            alone. ``best_cell``: the patch where the mask's value is the highest, too.
+            only. ``best_cell``: the patch where the mask's value is the highest, too.
 
     Raises:
         ValueError: ``num_masked_layers`` is below 1; or as ``OnePassScorer``.

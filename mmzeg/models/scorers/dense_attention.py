@@ -1,6 +1,6 @@
 """Dense features of CLIP's vision transformers, whose last layer is run in another way.
 
-CLIP trains the class token alone, so its patches are poor features of what they cover. NACLIP (arXiv 2404.08181) and
+CLIP trains only the class token, so its patches are poor features of what they cover. NACLIP (arXiv 2404.08181) and
 ClearCLIP (arXiv 2407.12442) let patches of the last layer attend to similar patches, and leave out the residual
 connection and the feed-forward network.
 """

@@ -1,4 +1,4 @@
-"""Mask prompts of OVSeg (arXiv 2210.04150): learned tokens in the stead of the patches outside a mask."""
+"""Mask prompts of OVSeg (arXiv 2210.04150): learned tokens in place of the patches outside a mask."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from mmzeg.clip.fast_encoders import run_block
+from mmzeg.clip.loading import MASK_PROMPTS
 from mmzeg.utils.weight_files import read_state
 
 # Names of the prompts in a weight file: the released one, and that without the encoder's prefix.
-PROMPTS_NAME = 'visual.mask_embedding'
-_NAMES = (PROMPTS_NAME, 'mask_embedding')
+_NAMES = (MASK_PROMPTS, 'mask_embedding')
 
 
 def read_mask_prompts(path: str | Path) -> Tensor:
@@ -27,7 +27,7 @@ def read_mask_prompts(path: str | Path) -> Tensor:
         if name in state and state[name].dim() == 3:
             return state[name].float()
     raise ValueError(
-        f'{path}: no mask prompts in it ({PROMPTS_NAME} of shape (depth, patches, width)): convert the released '
+        f'{path}: no mask prompts in it ({MASK_PROMPTS} of shape (depth, patches, width)): convert the released '
         'checkpoint with tools/model_converters/ovseg.py'
     )
 
@@ -48,7 +48,7 @@ def check_mask_prompts(prompts: Tensor, visual: VisionTransformer, path: str | P
 
 
 def encode_with_prompts(visual: VisionTransformer, crops: Tensor, masks: Tensor, prompts: Tensor) -> Tensor:
-    """Encode crops with prompts in the stead of the patches outside their masks.
+    """Encode crops with prompts in place of the patches outside their masks.
 
     A patch that holds any pixel of the mask counts as inside. Prompts stand in before the first layer and after each of
     the next depth - 1 layers.

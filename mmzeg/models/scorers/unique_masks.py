@@ -71,7 +71,7 @@ def hash_masks(mask_logits: Tensor) -> Tensor:
     The bits of each logit are read as an integer. Sums of integers do not depend on their order.
     """
     bits = mask_logits.float().view(torch.int32)
-    # 64 bits: logits that differ in their sign alone differ by 2^31. A CPU copies to 64 bits what it sums.
+    # 64 bits: logits that differ only in their sign differ by 2^31. A CPU copies to 64 bits what it sums.
     masks_per_sum = max(1, LOGITS_PER_SUM // bits[0].numel())
     sums = [torch.cat([chunk.sum(2), chunk.sum(1)], 1) for chunk in bits.split(masks_per_sum)]
     sums = torch.cat(sums)

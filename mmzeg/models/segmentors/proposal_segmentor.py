@@ -21,7 +21,7 @@ class ProposalSegmentor(ZegFormer):
         decode_head (dict): ``mmzeg.ProposalHead``.
         scorer (dict): A ``BaseScorer``.
         fusion (dict, optional): Arguments of ``mmzeg.models.ScoreFusion``. Defaults to mode ``geometric`` with CLIP's
-            classes alone (alpha and beta 1) and no calibration.
+            classes only (alpha and beta 1) and no calibration.
         kwargs: ``train_cfg``, ``test_cfg`` and ``init_cfg``, as of mmseg's ``EncoderDecoder``.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmengine.structures import PixelData
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from mmzeg.models.calibration import calibrate
 from mmzeg.models.channel_order import converts_to_rgb
 from mmzeg.models.compilation import compile_networks
+from mmzeg.models.device_copies import seen_in_host_memory
 from mmzeg.models.execution import Execution
 from mmzeg.models.image_sizes import ImageSizes, valid_size
 from mmzeg.models.label_map import label_map
@@ -127,7 +127,7 @@ class ZegFormer(ZeroShotSegmentor):
         """Return the calibrated semantic map (B, C, H, W) at the padded input's size."""
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, batch_img_metas)
         with single_precision(inputs):
-            scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
+            scores = self.fusion(class_logits, clip_logits, seen_in_host_memory(self.vocabulary))
             semantic_map = assemble_semantic_map(scores, mask_logits, inputs.shape[-2:])
             return calibrate(semantic_map, self.fusion.class_offset(self.seen_mask(inputs.device)))
 
@@ -155,7 +155,7 @@ class ZegFormer(ZeroShotSegmentor):
             return super().predict(inputs, data_samples)
         metas = [sample.metainfo for sample in data_samples]
         class_logits, mask_logits, clip_logits = self.predict_logits(inputs, metas)
-        scores = self.fusion(class_logits, clip_logits, self._seen_in_host_memory())
+        scores = self.fusion(class_logits, clip_logits, seen_in_host_memory(self.vocabulary))
         class_offset = self.fusion.class_offset(self.seen_mask(inputs.device))
         for image, image_scores, logits, sample in zip(inputs, scores, mask_logits, data_samples, strict=True):
             sizes = ImageSizes.of(image, sample.metainfo)
@@ -170,10 +170,6 @@ class ZegFormer(ZeroShotSegmentor):
             inputs = inputs * preprocessor.std + preprocessor.mean
         # mmseg reads BGR. Without conversion the network takes BGR, but CLIP still needs RGB.
         return inputs if converts_to_rgb(preprocessor) else inputs.flip(1)
-
-    def _seen_in_host_memory(self) -> Tensor:
-        """Return which classes at test are seen, (C,) bool, for ``ScoreFusion`` without a wait for the device."""
-        return torch.from_numpy(np.array(self.vocabulary.seen_mask))
 
     def extract_features(self, inputs: Tensor, batch_img_metas: list[dict]) -> tuple[Tensor, ...]:
         """Return what the head takes: backbone maps, on a CPU from channels-last inputs, which need no reordering."""
@@ -224,7 +220,7 @@ class ZegFormer(ZeroShotSegmentor):
             PruningState(logits, masks, ImageSizes.of(inputs, meta), self.execution)
             for logits, masks, meta in zip(class_logits, mask_logits, batch_img_metas, strict=True)
         ]
-        seen = self._seen_in_host_memory()
+        seen = seen_in_host_memory(self.vocabulary)
         self.scorer.pruning(score_queries, states, self.fusion, seen, self.scorer.max_logit(inputs.device))
         return torch.stack([state.clip_logits for state in states])
 
