@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmzeg.models import CLIPDensePoolScorer, CLIPMaskScorer
+from mmzeg.models import CLIPDensePoolScorer, CLIPMaskScorer, Execution
 from mmzeg.vocabulary import Vocabulary
 
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
@@ -117,6 +117,31 @@ def test_a_segment_does_not_depend_on_other_segments(tmp_path):
     for query in range(5):
         expected = scorer.encode(image, masks[query : query + 1], (64, 64))[0, 0]
         torch.testing.assert_close(embeddings[query], expected)
+
+
+@pytest.mark.parametrize('mode', ['tiled', 'batched'])
+@pytest.mark.parametrize('name', VISIONS)
+def test_a_batch_of_images_of_several_sizes(name, mode, tmp_path):
+    """Inputs of one shape go through CLIP together if batched; each image has its own number of segments."""
+    scorer = make_scorer(name, tmp_path)
+    scorer.execution = Execution(mode)
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(60, 90), (90, 60), (60, 90)]
+    images = [torch.rand(3, *size, generator=generator) * 255 for size in sizes]
+    masks = [torch.randn(count, 15, 15, generator=generator) for count in (3, 1, 5)]
+    expected = [scorer.encode(*inputs) for inputs in zip(images, masks, sizes, strict=True)]
+    encode_masks = scorer._encode_masks
+    num_images = []
+
+    def record(visual, images, on_grids):
+        num_images.append(len(images))
+        return encode_masks(visual, images, on_grids)
+
+    scorer._encode_masks = record
+    for embeddings, single in zip(scorer.encode_batch(images, masks, sizes), expected, strict=True):
+        torch.testing.assert_close(embeddings, single, atol=1e-4, rtol=1e-4)
+    # Some encoders, and IP-CLIP, squash all images to one shape.
+    assert num_images == [1, 1, 1] if mode == 'tiled' else num_images in ([3], [2, 1])
 
 
 def test_num_masked_layers(tmp_path):

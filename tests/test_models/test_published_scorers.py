@@ -133,9 +133,9 @@ def test_input_sizes(name, vision, make_scorer):
     shapes = []
     encode_masks = scorer._encode_masks
 
-    def record(visual, image, on_grid):
-        shapes.append(tuple(image.shape[-2:]))
-        return encode_masks(visual, image, on_grid)
+    def record(visual, images, on_grids):
+        shapes.append(tuple(images.shape[-2:]))
+        return encode_masks(visual, images, on_grids)
 
     scorer._encode_masks = record
     cell = 16 if vision is VIT else 32

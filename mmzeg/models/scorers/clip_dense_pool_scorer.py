@@ -1,6 +1,7 @@
 """CLIP logits of all segments from one dense feature map, pooled under each mask (FC-CLIP, arXiv 2308.02487)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -177,19 +178,30 @@ class CLIPDensePoolScorer(OnePassScorer):
                 "'zero_embedding' or 'best_cell'"
             )
 
-    def _encode_masks(self, visual: nn.Module, image: Tensor, on_grid: MasksOnGrid) -> Tensor:
+    def _encode_masks(self, visual: nn.Module, images: Tensor, on_grids: Sequence[MasksOnGrid]) -> list[Tensor]:
+        # Features of all images, and how one image's are pooled.
         if has_dense_attention(visual):
-            patches, grid = dense_patches(
-                visual, image, self.position_resize, self.last_attention, self.neighborhood_std
+            features, grid = dense_patches(
+                visual, images, self.position_resize, self.last_attention, self.neighborhood_std
             )
-            masks = on_grid(grid)
-            return self._without_empty_masks(_mean_weights(masks, patches.dtype) @ patches, masks)
-        if _is_timm_transformer(visual):
-            masks = on_grid(visual.trunk.patch_embed.grid_size)
-            tokens = visual.trunk.forward_features(image)
-            return self._without_empty_masks(visual.head(_pool_tokens(visual, tokens, masks)), masks)
-        features = _dense_map(visual, image)[0]
-        return self.pool(visual, features, on_grid(features.shape[-2:]))
+            pool = self._pool_patches
+        elif _is_timm_transformer(visual):
+            features = visual.trunk.forward_features(images)
+            grid = visual.trunk.patch_embed.grid_size
+            pool = partial(self._pool_timm_tokens, visual)
+        else:
+            features = _dense_map(visual, images)
+            grid = features.shape[-2:]
+            pool = partial(self.pool, visual)
+        return [pool(*pair) for pair in zip(features, (on_grid(grid) for on_grid in on_grids), strict=True)]
+
+    def _pool_patches(self, patches: Tensor, masks: Tensor) -> Tensor:
+        """Return (Q, d) embeddings of patches (N, d) in CLIP's joint space under masks (Q, h, w)."""
+        return self._without_empty_masks(_mean_weights(masks, patches.dtype) @ patches, masks)
+
+    def _pool_timm_tokens(self, visual: TimmModel, tokens: Tensor, masks: Tensor) -> Tensor:
+        """Return (Q, d) embeddings of a timm transformer's tokens (L, c) under masks (Q, h, w)."""
+        return self._without_empty_masks(visual.head(_pool_tokens(visual, tokens[None], masks)), masks)
 
     def _without_empty_masks(self, embeddings: Tensor, masks: Tensor) -> Tensor:
         """Return embeddings (Q, d), zero for masks (Q, h, w) without a cell if ``empty_mask`` is ``zero_embedding``."""

@@ -86,15 +86,32 @@ class CLIPMaskScorer(OnePassScorer):
             )
         return visual.patch_size[0]
 
-    def _encode_masks(self, visual: VisionTransformer, image: Tensor, on_grid: MasksOnGrid) -> Tensor:
-        x, grid = embed_patches(visual, image, self.position_resize)
-        patch_masks = on_grid(grid).flatten(1)
+    def _encode_masks(self, visual: VisionTransformer, images: Tensor, on_grids: Sequence[MasksOnGrid]) -> list[Tensor]:
+        x, grid = embed_patches(visual, images, self.position_resize)
         # Run the layers before the masked ones with the one class token.
         blocks = visual.transformer.resblocks
         num_masked = min(self.num_masked_layers or max(1, round(len(blocks) / 3)), len(blocks))
         first_masked = len(blocks) - num_masked
         for block in blocks[:first_masked]:
             x = run_block(block, x, x.shape[1]) if is_plain_block(block) else block(x)
+        # The images may differ in their number of segments.
+        return [
+            self._run_masked_layers(visual, tokens, on_grid(grid).flatten(1), first_masked)
+            for tokens, on_grid in zip(x.split(1), on_grids, strict=True)
+        ]
+
+    def _run_masked_layers(
+        self, visual: VisionTransformer, x: Tensor, patch_masks: Tensor, first_masked: int
+    ) -> Tensor:
+        """Return (Q, d) embeddings of one image's segments.
+
+        Args:
+            visual (VisionTransformer): CLIP's image encoder.
+            x (Tensor): (1, 1 + N, c), class token and patches before the masked layers.
+            patch_masks (Tensor): (Q, N) bool.
+            first_masked (int): Index of the first masked layer.
+        """
+        blocks = visual.transformer.resblocks
         # Give every segment a copy of the class token.
         num_segments, num_patches = patch_masks.shape
         class_token = x[:, :1]
@@ -139,16 +156,16 @@ class CLIPMaskScorer(OnePassScorer):
         return weights @ visual.ln_post(patches)
 
 
-def embed_patches(visual: VisionTransformer, image: Tensor, position_resize: dict) -> tuple[Tensor, tuple[int, int]]:
-    """Embed an image (1, 3, H, W) of any size as a vision transformer does, up to its first layer.
+def embed_patches(visual: VisionTransformer, images: Tensor, position_resize: dict) -> tuple[Tensor, tuple[int, int]]:
+    """Embed images (B, 3, H, W) of any size as a vision transformer does, up to its first layer.
 
     Returns:
-        tuple[Tensor, tuple[int, int]]: Class token and patches (1, 1 + N, c), and rows and columns of the N patches.
+        tuple[Tensor, tuple[int, int]]: Class token and patches (B, 1 + N, c), and rows and columns of the N patches.
     """
-    patches = visual.conv1(image)
+    patches = visual.conv1(images)
     grid = tuple(patches.shape[-2:])
     # open_clip keeps parameters that are not matrices in float32.
-    class_token = visual.class_embedding.to(patches.dtype).expand(1, 1, -1)
+    class_token = visual.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
     x = torch.cat([class_token, patches.flatten(2).transpose(1, 2)], 1)
     positions = visual.positional_embedding
     resized = resize_positions(positions[1:], visual.grid_size, grid, position_resize)

@@ -26,22 +26,22 @@ def has_dense_attention(visual: nn.Module) -> bool:
 
 
 def dense_patches(
-    visual: VisionTransformer, image: Tensor, position_resize: dict, attention: str, neighborhood_std: float | None
+    visual: VisionTransformer, images: Tensor, position_resize: dict, attention: str, neighborhood_std: float | None
 ) -> tuple[Tensor, tuple[int, int]]:
     """Return features of every patch in CLIP's joint space.
 
     Args:
         visual (VisionTransformer): An encoder for which ``has_dense_attention`` holds.
-        image (Tensor): (1, 3, H, W), normalized.
+        images (Tensor): (B, 3, H, W), normalized.
         position_resize (dict): See ``position_embeddings.resize_positions``.
         attention (str): ``key-key`` or ``query-query``.
         neighborhood_std (float, optional): Standard deviation, in patches, of the Gaussian window around each patch
             that is added to its attention logits. None: no window.
 
     Returns:
-        tuple[Tensor, tuple[int, int]]: (N, d), and rows and columns of the N patches.
+        tuple[Tensor, tuple[int, int]]: (B, N, d), and rows and columns of the N patches.
     """
-    x, grid = embed_patches(visual, image, position_resize)
+    x, grid = embed_patches(visual, images, position_resize)
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         x = block(x)
@@ -59,7 +59,7 @@ def dense_patches(
         logits[..., 1:, 1:] += _gaussian_windows(grid, neighborhood_std, x.device).to(logits.dtype)
     attended = (logits.softmax(-1) @ values).transpose(1, 2).flatten(2)
     features = visual.ln_post(layer.out_proj(attended))
-    return features[0, 1:] @ visual.proj, grid
+    return features[:, 1:] @ visual.proj, grid
 
 
 def _gaussian_windows(grid: tuple[int, int], std: float, device: torch.device) -> Tensor:

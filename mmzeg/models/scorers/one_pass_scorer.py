@@ -91,24 +91,43 @@ class OnePassScorer(CLIPScorer):
         self, images: Sequence[Tensor], mask_logits: Sequence[Tensor], valid_sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """Return (V, Q, d) embeddings under the masks, in V input sizes, for every image."""
-        embeddings = []
+        valid_images = []
+        on_grids = []
         for image, logits, (height, width) in zip(images, mask_logits, valid_sizes, strict=True):
             # Crop the padding off the image; ``masks_on_grid`` crops it off the masks.
-            valid_image = self.normalize(image, (height, width))[None, :, :height, :width]
-            on_grid = partial(self._masks_on_grid, logits, image.shape[-2:], (height, width))
-            with self.clip.on(image.device) as network:
-                per_size = [self._encode_at(network.visual, valid_image, on_grid, size) for size in self.input_sizes]
-            embeddings.append(torch.stack(per_size))
-        return embeddings
+            valid_images.append(self.normalize(image, (height, width))[None, :, :height, :width])
+            on_grids.append(partial(self._masks_on_grid, logits, image.shape[-2:], (height, width)))
+        with self.clip.on(images[0].device) as network:
+            per_size = [self._encode_at(network.visual, valid_images, on_grids, size) for size in self.input_sizes]
+        return [torch.stack(embeddings) for embeddings in zip(*per_size, strict=True)]
 
     def _encode_at(
-        self, visual: nn.Module, image: Tensor, on_grid: MasksOnGrid, size: int | tuple[int, int] | str | None
-    ) -> Tensor:
-        """Return (Q, d) embeddings at one input size, of an image (1, 3, H, W)."""
+        self,
+        visual: nn.Module,
+        images: Sequence[Tensor],
+        on_grids: Sequence[MasksOnGrid],
+        size: int | tuple[int, int] | str | None,
+    ) -> list[Tensor]:
+        """Return (Q, d) embeddings at one input size, for every image (1, 3, H, W)."""
+        inputs = [self._resize(visual, image, size) for image in images]
+        # In batched execution, inputs of one shape go through CLIP together.
+        is_batched = self.execution.is_batched(images[0].device)
+        groups: dict[object, list[int]] = {}
+        for index, image in enumerate(inputs):
+            groups.setdefault(image.shape if is_batched else index, []).append(index)
+        embeddings = {}
+        for indices in groups.values():
+            batch = torch.cat([inputs[index] for index in indices]) if len(indices) > 1 else inputs[indices[0]]
+            encoded = self._encode_masks(visual, batch, [on_grids[index] for index in indices])
+            embeddings.update(zip(indices, encoded, strict=True))
+        return [embeddings[index].float() for index in range(len(images))]
+
+    def _resize(self, visual: nn.Module, image: Tensor, size: int | tuple[int, int] | str | None) -> Tensor:
+        """Return CLIP's input (1, 3, h, w) for an image (1, 3, H, W), in CLIP's precision."""
         shape = self._input_shape(visual, image.shape[-2:], size)
         if shape != tuple(image.shape[-2:]):
             image = F.interpolate(image, size=shape, mode='bilinear', align_corners=False, antialias=self.antialias)
-        return self._encode_masks(visual, image.to(self.clip.dtype_on(image.device)), on_grid).float()
+        return image.to(self.clip.dtype_on(image.device))
 
     def _input_shape(
         self, visual: nn.Module, shape: Sequence[int], size: int | tuple[int, int] | str | None
@@ -145,8 +164,8 @@ class OnePassScorer(CLIPScorer):
         """
 
     @abstractmethod
-    def _encode_masks(self, visual: nn.Module, image: Tensor, on_grid: MasksOnGrid) -> Tensor:
-        """Return (Q, d) embeddings under the masks that ``on_grid`` gives, of an image (1, 3, H, W)."""
+    def _encode_masks(self, visual: nn.Module, images: Tensor, on_grids: Sequence[MasksOnGrid]) -> list[Tensor]:
+        """Return (Q, d) embeddings under the masks that its ``on_grid`` gives, for every image of (B, 3, H, W)."""
 
 
 def _is_input_size(size: object) -> bool:
