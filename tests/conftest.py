@@ -6,6 +6,7 @@ import tempfile
 from multiprocessing.util import get_temp_dir
 
 import pytest
+from mmengine.logging import MMLogger
 from mmseg.visualization import SegLocalVisualizer
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -31,10 +32,12 @@ def temporary_folder():
 
 
 @pytest.fixture(autouse=True)
-def own_visualizer():
-    """MMEngine keeps the first visualizer of a process, which would write into the folder of an earlier test."""
+def own_visualizer_and_logger():
+    """MMEngine keeps those of a process: they would write into the folder, or leave out what the level of an earlier
+    test leaves out."""
     yield
-    SegLocalVisualizer._instance_dict.clear()
+    for instances in (SegLocalVisualizer._instance_dict, MMLogger._instance_dict):
+        instances.clear()
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmzeg.clip.fast_encoders import reads_class_token
-from mmzeg.models.scorers.mask_prompts import PROMPTS_NAME
+from mmzeg.clip.loading import MASK_PROMPTS
 from mmzeg.utils.config_files import read_config
 
 # Layers with mask prompts in OVSeg's released checkpoint.
@@ -54,7 +54,7 @@ def _random_mask_prompts(visual: nn.Module) -> dict[str, Tensor]:
     if not reads_class_token(visual):
         return {}
     num_positions, width = visual.positional_embedding.shape
-    return {PROMPTS_NAME: torch.randn(OVSEG_PROMPT_DEPTH, num_positions - 1, width)}
+    return {MASK_PROMPTS: torch.randn(OVSEG_PROMPT_DEPTH, num_positions - 1, width)}
 
 
 def random_zegformer_config(

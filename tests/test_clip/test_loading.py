@@ -1,15 +1,15 @@
 """Loading CLIP: weights that are refused, and names and shapes that are converted."""
 
 import json
+import logging
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from safetensors.torch import load_file, save_file
 
-from mmzeg.clip import CLIP, load_clip
+from mmzeg.clip import CLIP, architecture, load_clip
 from mmzeg.clip.architecture import openai_config
 from mmzeg.clip.loading import model_config
 
@@ -122,15 +122,15 @@ def test_a_rewritten_file_is_loaded_again(tmp_path):
     torch.testing.assert_close(second, first.flip(1))
 
 
-def test_an_assumed_quick_gelu_is_told_once(tmp_path, caplog):
+def test_an_assumed_quick_gelu_is_told_once(tmp_path, monkeypatch):
     """open_clip's and OpenAI's weights have the same names; OpenAI's archives hold three more values."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
+    logged = []
+    monkeypatch.setattr(architecture, 'print_log', lambda *arguments: logged.append(arguments))
     with torch.device('meta'):
         state = open_clip.CLIP(**open_clip.get_model_config('RN50')).state_dict()
     for _ in range(2):
         openai_config(state, tmp_path / 'unmarked.safetensors')
     openai_config(state | dict(input_resolution=torch.tensor(224)), tmp_path / 'openai.safetensors')
-    logger.removeHandler(caplog.handler)
-    (message,) = (record.getMessage() for record in caplog.records if 'QuickGELU' in record.getMessage())
+    ((message, logger, level),) = logged
+    assert (logger, level) == ('current', logging.WARNING) and 'trained with QuickGELU' in message
     assert 'unmarked.safetensors' in message and 'set model to one of RN50, RN50-quickgelu' in message
