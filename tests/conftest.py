@@ -36,8 +36,11 @@ def own_visualizer_and_logger():
     """MMEngine keeps those of a process: they would write into the folder, or leave out what the level of an earlier
     test leaves out."""
     yield
-    for instances in (SegLocalVisualizer._instance_dict, MMLogger._instance_dict):
-        instances.clear()
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    MMLogger._instance_dict.clear()
+    SegLocalVisualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope='module')
