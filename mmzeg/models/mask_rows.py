@@ -31,9 +31,7 @@ def mask_rows(
     valid_height, valid_width = sizes.valid
     padded_height, padded_width = sizes.padded
     device = mask_logits.device
-    # Where the input is larger than the image, n rows are interpolated from more than n.
-    source_rows_per_row = max(1, -(-valid_height // height))
-    numel_per_row = max(num_classes, len(mask_logits)) * max(width, padded_width) * source_rows_per_row
+    numel_per_row = max(num_classes, len(mask_logits)) * max(width, padded_width)
     rows_per_tile = (execution or Execution()).rows_per_tile(numel_per_row, device)
     # Channels last: a pixel's mask values lie next to each other, which resizes and multiplies fastest.
     maps = mask_logits.movedim(0, -1).contiguous()
