@@ -19,8 +19,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope='session', autouse=True)
-def temporary_folder():
+def temporary_folder(tmp_path_factory):
     """A folder for what is not in tmp_path, removed at the end: libraries and killed processes leave files there."""
+    # pytest keeps the folders of failed tests where it chose to.
+    tmp_path_factory.getbasetemp()
     # multiprocessing removes its own folder, later than this one is removed.
     get_temp_dir()
     # Processes that are ending remove their files meanwhile.

@@ -130,7 +130,8 @@ def compare_scorers(cfg: Config, checkpoint: str, split: str, settings: dict[str
     settings = {EXACT: ScorerSetting()} | settings
     runner, loader = load_for_evaluation(cfg, checkpoint, split)
     model = runner.model
-    device = next(model.parameters()).device
+    # A model whose masks come from files has no parameters.
+    device = model.data_preprocessor.device
     seen = model.vocabulary.seen_mask
     ignore_index = ignore_index_of(cfg, split)
     counted = {name: CountedScorer(setting.build_scorer(cfg.model.scorer)) for name, setting in settings.items()}

@@ -152,7 +152,9 @@ def _with_content(value: object) -> object:
     """Return a config value in which files are named by their content, and a mask model's config by what it holds."""
     if isinstance(value, dict):
         if value.get('type') == 'mmzeg.ModelProposals':
-            value = value | dict(config=_plain(read_config(value['config']).model))
+            cfg = read_config(value['config'])
+            read = {name: cfg.get(name) for name in ('model', 'data_preprocessor', 'default_scope')}
+            value = value | dict(config=_plain(read))
         return {key: _with_content(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_content(item) for item in value]

@@ -16,7 +16,7 @@ def compile_function(function: Callable, options: dict) -> Callable:
     starts. Outputs are therefore copied, unless the options exclude CUDA graphs.
 
     Args:
-        function (Callable): Returns a tensor, or tuples and lists of tensors.
+        function (Callable): Returns a tensor, or tuples, named tuples and lists of tensors.
         options (dict): Keyword arguments of ``torch.compile``.
     """
     compiled = torch.compile(function, **options)
@@ -33,4 +33,8 @@ def compile_function(function: Callable, options: dict) -> Callable:
 def _clone(value: object) -> object:
     if isinstance(value, Tensor):
         return value.clone()
-    return type(value)(map(_clone, value)) if isinstance(value, (tuple, list)) else value
+    if not isinstance(value, (tuple, list)):
+        return value
+    items = map(_clone, value)
+    # A named tuple takes its fields one by one.
+    return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)

@@ -52,3 +52,6 @@ def test_files_count_by_their_content(settings, tmp_path):
     third = settings(mask_model, prompts)
     assert first['scorer'] != second['scorer'] == third['scorer']
     assert first['config'] == second['config'] != third['config']
+    # What the mask model reads outside of its model.
+    (tmp_path / 'base.py').write_text('model = dict(num_stages=3)\ndata_preprocessor = dict(mean=[9, 9, 9])\n')
+    assert settings(mask_model, prompts)['config'] != third['config']

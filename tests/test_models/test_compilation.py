@@ -7,6 +7,9 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
+from mmzeg.models.proposals import ProposalBatch
+from mmzeg.utils.compiled_functions import compile_function
+
 TINY_CLIP = Path(__file__).parents[1] / 'data/golden/r50_single/clip_openai_format.safetensors'
 
 
@@ -104,6 +107,17 @@ def test_outputs_outlast_the_next_graph(world, monkeypatch):
     inputs = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(1))
     check_logits(compiled, model, inputs)
     assert replayed.outputs
+
+
+def test_outputs_keep_their_kind(monkeypatch):
+    """A mask model returns a named tuple with a field that may be None."""
+    monkeypatch.setattr(torch, 'compile', lambda function, **options: function)
+    batch = ProposalBatch([torch.ones(2, 3)], [torch.zeros(2)])
+    value = dict(batch=(batch, [torch.ones(1)], None))['batch']
+    copied = compile_function(lambda: value, dict(mode='reduce-overhead'))()
+    assert type(copied[0]) is ProposalBatch and type(copied[1]) is list and copied[2] is None
+    for ours, original in zip((*copied[0], copied[1]), (*batch, value[1]), strict=True):
+        assert torch.equal(ours[0], original[0]) and ours[0] is not original[0]
 
 
 def test_losses_of_a_training_step(models, backend, labelled_batch):
