@@ -27,9 +27,16 @@ ENSEMBLE_MODES = ('full', 'unseen')
 
 
 def supported_modes(cfg: Config) -> list[str]:
-    """Return the modes that a config's model has."""
+    """Return the modes that a config's model has.
+
+    Raises:
+        ValueError: It has no training classes, and so nothing that a sweep chooses.
+    """
     if cfg.model.type == 'mmzeg.ProposalSegmentor':
-        return [mode for mode in MODES if mode != 'seg']
+        raise ValueError(
+            f'{cfg.filename}: ProposalSegmentor is trained on no classes, so there is no balance of seen and unseen '
+            'ones to choose: test it with tools/test.py'
+        )
     if cfg.model.type != 'mmzeg.ZegFormer':
         return ['pixel']
     return ['seg'] if cfg.model.get('scorer') is None else list(MODES)

@@ -51,22 +51,19 @@ def run_test(model, dataset, batches):
     return metric.evaluate(len(dataset))
 
 
-def test_equals_single_runs_in_half_precision(world):
-    """The networks are in half precision; scores, maps and calibration are not."""
-    model, dataset, batches = world
-    gammas = (0.0, 0.003, 0.02, 0.1)
-    mode = 'full' if hasattr(model, 'fusion') else 'pixel'
-    sweep = Sweep(model, [Setting(mode, 0.7, gamma) for gamma in gammas])
-    with torch.autocast('cpu', torch.bfloat16):
-        for batch in batches:
-            sweep.process(batch)
-        for row in sweep.results():
-            if mode == 'pixel':
-                model.gamma = row['gamma']
-            else:
-                model.fusion = ScoreFusion(mode, 0.7, row['gamma'])
-            expected = run_test(model, dataset, batches)
-            assert {score: row[score] for score in SCORES} == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize('world', ['zegformer_r18_world'], indirect=True)
+def test_maps_equal_those_of_a_test_in_half_precision(world):
+    """The networks are in half precision; scores and maps are not, in which bfloat16 would tie many classes."""
+    model, _, batches = world
+    model.fusion = ScoreFusion('full', 0.7, 0.0)
+    batch = model.data_preprocessor(batches[0], False)
+    metas = [sample.metainfo for sample in batch['data_samples']]
+    sweep = Sweep(model, [Setting('full', 0.7, 0.0)])
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        seen = model.seen_mask(batch['inputs'].device)
+        ((_, semantic_maps),) = sweep._semantic_maps(batch['inputs'], metas, seen)
+        expected = model.encode_decode(batch['inputs'], metas)
+    assert semantic_maps.dtype == torch.float32 and torch.equal(semantic_maps, expected)
 
 
 def test_equals_single_runs(world):

@@ -39,12 +39,6 @@ def test_modes_of_a_config():
     assert supported_modes(cfg) == ['seg', 'img', 'full', 'unseen', 'geometric']
     cfg.model.scorer = None
     assert supported_modes(cfg) == ['seg']
-    assert supported_modes(Config.fromfile(ROOT / 'configs/proposals_files.py')) == [
-        'img',
-        'full',
-        'unseen',
-        'geometric',
-    ]
     assert supported_modes(Config.fromfile(ROOT / 'configs/per-pixel_r18_world.py')) == ['pixel']
 
 

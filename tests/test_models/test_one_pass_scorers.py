@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_clips import write_clip
 
 from mmzeg.models import CLIPDensePoolScorer, CLIPMaskScorer, Execution
 from mmzeg.vocabulary import Vocabulary
@@ -119,11 +120,20 @@ def test_a_segment_does_not_depend_on_other_segments(tmp_path):
         torch.testing.assert_close(embeddings[query], expected)
 
 
+DENSE = {
+    'key-key': dict(last_attention='key-key', neighborhood_std=5.0),
+    'query-query': dict(last_attention='query-query'),
+}
+
+
 @pytest.mark.parametrize('mode', ['tiled', 'batched'])
-@pytest.mark.parametrize('name', VISIONS)
+@pytest.mark.parametrize('name', [*VISIONS, *DENSE])
 def test_a_batch_of_images_of_several_sizes(name, mode, tmp_path):
     """Inputs of one shape go through CLIP together if batched; each image has its own number of segments."""
-    scorer = make_scorer(name, tmp_path)
+    if name in DENSE:
+        scorer = CLIPDensePoolScorer(write_clip(tmp_path, VIT), 'single', **DENSE[name])
+    else:
+        scorer = make_scorer(name, tmp_path)
     scorer.execution = Execution(mode)
     generator = torch.Generator().manual_seed(0)
     sizes = [(60, 90), (90, 60), (60, 90)]

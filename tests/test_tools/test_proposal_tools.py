@@ -119,6 +119,17 @@ def test_explanation_of_masks_from_files(photos, tmp_path, monkeypatch):
     assert (tmp_path / 'page.html').read_text().count('<tr>') == num_masks + 1
 
 
+@pytest.mark.parametrize('modes', [(), ('--modes', 'seg')])
+def test_a_sweep_has_nothing_to_choose(modes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['sweep.py', str(CONFIG), 'none', *modes])
+    with pytest.raises(SystemExit) as stopped:
+        load_tool('tools/analysis_tools/sweep.py').main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2 and 'ProposalSegmentor is trained on no classes' in line
+    assert not (tmp_path / 'work_dirs').exists()
+
+
 @pytest.fixture
 def maskformer(tmp_path):
     """Return the files of a small MaskFormer of mmseg: its config, and random weights."""

@@ -84,10 +84,11 @@ def parse_numbers(text: str) -> list[float]:
 def main() -> None:
     args = parse_args()
     cfg = read_config(args.config, args.cfg_options)
+    supported = supported_modes(cfg)
     require_dataloader(cfg, args.data)
     out = args.out or Path('work_dirs/sweep', Path(args.config).stem)
     out.mkdir(parents=True, exist_ok=True)
-    modes = args.modes or supported_modes(cfg)
+    modes = args.modes or supported
     settings = combine_settings(modes, args.lam, args.gamma, args.alpha, args.beta)
 
     # Evaluate some seen classes as if unseen, and warn of what must not be tuned on.

@@ -38,7 +38,7 @@ class OnePassScorer(CLIPScorer):
         empty_mask (str): What a mask that covers no cell sees; ``best_cell``: the cell where its value is the highest.
 
     Raises:
-        ValueError: A field out of range, an unknown value, or ``GuaranteedPruning``, which would repeat the pass.
+        ValueError: A field out of range, an unknown value, or ``GuaranteedPruning``, which saves nothing in one pass.
     """
 
     EMPTY_MASKS: tuple[str, ...] = ('best_cell',)
@@ -71,8 +71,8 @@ class OnePassScorer(CLIPScorer):
         super().__init__(clip, prompts, pruning, merge_iou_thr, logit_scale)
         if isinstance(self.pruning, GuaranteedPruning):
             raise ValueError(
-                f'{type(self).__name__} encodes the image in one pass for all segments, and GuaranteedPruning would '
-                'repeat it for every few of them: set scorer pruning=None'
+                f'{type(self).__name__} encodes the image in one pass for all segments, so GuaranteedPruning saves nothing '
+                'and would repeat that pass or its pooling in every round: set scorer pruning=None'
             )
         self.input_sizes = input_sizes
         self.mask_dilation = mask_dilation
