@@ -21,7 +21,7 @@ ARG DEVICE=cpu
 # By default pip installs torch with CUDA. PyTorch's index for CPUs has the same version without, "2.1.2+cpu".
 RUN --mount=type=cache,target=/root/.cache/pip \
     case "$DEVICE" in \
-        cpu) export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ;; \
+        cpu) export NEEDED_GB=5 PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ;; \
         cuda) ;; \
         *) echo "DEVICE=$DEVICE: use cpu or cuda" >&2; exit 2 ;; \
     esac \

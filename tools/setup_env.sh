@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Creates the virtual environment of a stack: [EXTRAS=test] tools/setup_env.sh STACK VENV [PYTHON]
+# Creates the virtual environment of a stack: [EXTRAS=test] [NEEDED_GB=9] tools/setup_env.sh STACK VENV [PYTHON]
+# NEEDED_GB is the free disk that a new environment asks for; a torch without CUDA needs about half of the default.
 # EXTRAS are those of setup.py, of which "test" contains all. With "test" it also installs the browser of the tests.
 # Safe to run again: pip keeps installed packages of the right version, and completes a partial environment.
 set -euo pipefail
@@ -22,13 +23,15 @@ if ! "$python" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (
   exit 2
 fi
 
+needed=${NEEDED_GB:-$needed}
 if [ ! -x "$venv/bin/python" ]; then
   folder=$venv
   until [ -d "$folder" ]; do folder=$(dirname "$folder"); done
   free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024 ^ 2) }')
   if [ "$free" -lt "$needed" ]; then
     echo "setup_env.sh: the $stack stack needs $needed GB of disk while it is installed, most of it for torch's CUDA" \
-         "libraries; the disk of '$venv' has $free GB free. Free some, or name a folder of another disk: make VENV=/path/of/environment" >&2
+         "libraries; the disk of '$venv' has $free GB free. Free some, name a folder of another disk (make" \
+         "VENV=/path/of/environment), or set NEEDED_GB lower for a torch without CUDA" >&2
     exit 2
   fi
   "$python" -m venv "$venv"

@@ -71,8 +71,8 @@ class OnePassScorer(CLIPScorer):
         super().__init__(clip, prompts, pruning, merge_iou_thr, logit_scale)
         if isinstance(self.pruning, GuaranteedPruning):
             raise ValueError(
-                f'{type(self).__name__} encodes the image in one pass for all segments, so GuaranteedPruning saves nothing '
-                'and would repeat that pass or its pooling in every round: set scorer pruning=None'
+                f'{type(self).__name__} encodes the image in one pass for all segments, so GuaranteedPruning saves '
+                'nothing and would repeat that pass or its pooling in every round: set scorer pruning=None'
             )
         self.input_sizes = input_sizes
         self.mask_dilation = mask_dilation
